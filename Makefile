@@ -1,0 +1,25 @@
+# make reproduce | test | lab | clean; each sets up what it needs. PROFILE=full chooses another run, PYTHON=... the interpreter.
+PYTHON ?= python3
+PROFILE ?= quick
+
+.PHONY: setup reproduce verify test lab clean
+
+setup:
+	@$(PYTHON) paper_lib/bootstrap.py
+
+reproduce: setup
+	@.venv/bin/paper reproduce -p $(PROFILE)
+
+verify: setup
+	@.venv/bin/paper verify -p $(PROFILE)
+
+test:
+	@$(PYTHON) paper_lib/bootstrap.py --test
+	@.venv/bin/python -m pytest -q tests --durations=12
+	@.venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
+
+lab: setup
+	@.venv/bin/jupyter lab notebooks
+
+clean:
+	rm -rf .venv build paper_lib.egg-info data/quick data/full data/paper data/tiny figures/tiny

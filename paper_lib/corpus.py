@@ -1,0 +1,119 @@
+"""Clean recordings from three sources behind one interface: plucked, GuitarSet, any folder. Notebook 01, section 1."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import PaperError, audio, paths, plucked
+from .profiles import Profile
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One performance; the unit that splits keep together. `path` is empty for the synthetic guitar."""
+
+    name: str
+    player: str = ""
+    style: str = ""
+    part: str = ""  # comp | solo
+    path: str = ""
+
+
+# GuitarSet's four audio archives: mirdata's name -> the ending of its files (Xi et al., ISMIR 2018, CC BY 4.0)
+GUITARSET_ENDINGS = {
+    "audio_mic": "_mic.wav",
+    "audio_mix": "_mix.wav",
+    "audio_hex_original": "_hex.wav",
+    "audio_hex_debleeded": "_hex_cln.wav",
+}
+PERFORMANCE = re.compile(r"(?P<player>p?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
+
+
+def recordings(profile: Profile) -> list[Recording]:
+    """The corpus of `profile`, sorted, at most `profile.recordings` of them (0: all)."""
+    if profile.corpus == "plucked":
+        found = [_named(name) for name in plucked.names()]
+    elif profile.corpus == "guitarset":
+        home = guitarset_home(profile)
+        ending = GUITARSET_ENDINGS[profile.guitarset_audio]
+        files = sorted(home.rglob(f"*{ending}")) if home.exists() else []
+        if not files:
+            raise PaperError(f"no GuitarSet recording (*{ending}) below {home}: run paper fetch guitarset, or set corpus_path to the folder that holds it.")
+        found = [_named(path.name.removesuffix(ending), str(path)) for path in files]
+    else:
+        home = Path(profile.corpus_path).expanduser()
+        if not home.is_dir():
+            raise PaperError(f"corpus_path {home} is not a folder.")
+        files = sorted(p for p in home.rglob("*") if p.suffix.lower() in audio.SUFFIXES)
+        if not files:
+            raise PaperError(f"{home} holds no audio file ({', '.join(sorted(audio.SUFFIXES))}).")
+        found = [_named(str(p.relative_to(home).with_suffix("")), str(p)) for p in files]
+        twins = {r.name for r in found if sum(o.name == r.name for o in found) > 1}
+        if twins:
+            raise PaperError(f"{home} holds two files called {sorted(twins)[0]} with different endings; rename one, since a recording is named by its file.")
+    return found[: profile.recordings or None]
+
+
+def _named(name: str, path: str = "") -> Recording:
+    match = PERFORMANCE.match(Path(name).name)
+    return Recording(name, *(match.group("player", "style", "part") if match else ("", "", "")), path)
+
+
+def load(recording: Recording, profile: Profile) -> np.ndarray:
+    """(samples,) int16 mono at `profile.render_rate`; at least one slice long, else `PaperError`."""
+    if recording.path:
+        samples = audio.read(recording.path, profile.render_rate, at_least=profile.slice_seconds)
+    else:
+        samples = plucked.play(recording.name, max(profile.recording_seconds, profile.slice_seconds))
+        samples = audio.resample(samples, plucked.RATE, profile.render_rate)
+    return audio.to_int16(samples)
+
+
+def slices(samples: np.ndarray, profile: Profile) -> np.ndarray:
+    """(samples,) -> (slices, slice length): consecutive, without overlap; the incomplete tail is dropped (Section 2.2)."""
+    length = int(round(profile.slice_seconds * profile.render_rate))
+    count = len(samples) // length
+    return samples[: count * length].reshape(count, length)
+
+
+def slice_count(recording: Recording, profile: Profile) -> int:
+    """How many slices `load` would yield, from the file's header alone."""
+    if not recording.path:
+        return int(max(profile.recording_seconds, profile.slice_seconds) / profile.slice_seconds + 1e-9)
+    import soundfile
+
+    try:
+        info = soundfile.info(recording.path)
+    except (soundfile.LibsndfileError, RuntimeError) as problem:
+        raise PaperError(f"{recording.path}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+    # counted in samples at the render rate, as `load` will see them
+    return int(round(info.frames * profile.render_rate / info.samplerate)) // int(round(profile.slice_seconds * profile.render_rate))
+
+
+def guitarset_home(profile: Profile) -> Path:
+    return Path(profile.corpus_path).expanduser() if profile.corpus_path else paths.data("guitarset")
+
+
+def fetch_guitarset(profile: Profile, remotes: dict | None = None) -> str:
+    """Download `profile.guitarset_audio` through mirdata (checksummed, with progress) and count its recordings.
+
+    `remotes` replaces mirdata's own table of archives, for a mirror or a test.
+    """
+    import mirdata
+
+    home = guitarset_home(profile)
+    dataset = mirdata.initialize("guitarset", data_home=str(home))
+    if remotes:
+        dataset.remotes = remotes
+    if profile.guitarset_audio not in dataset.remotes:
+        raise PaperError(f"mirdata's GuitarSet has no archive {profile.guitarset_audio!r}; it has: {', '.join(dataset.remotes)}.")
+    paths.require_disk(home, 2_000_000_000 if remotes is None else 0, "GuitarSet")
+    try:
+        dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
+    except (OSError, ValueError) as problem:
+        raise PaperError(f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, then run paper fetch guitarset again.") from problem
+    return f"{len(recordings(profile))} recordings of GuitarSet ({profile.guitarset_audio}) in {home}"

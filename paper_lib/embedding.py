@@ -1,0 +1,108 @@
+"""A whole data set -> one array of embeddings: the frozen codec, its untrained control, and log-mel. Notebook 02, section 2.
+
+Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from . import codec as codecs
+from . import PaperError, machine, paths, provenance
+from .dataset import Dataset
+from .profiles import Profile
+
+KINDS = ("frozen", "random_frozen", "logmel")
+
+
+def time_statistics(frames: torch.Tensor) -> torch.Tensor:
+    """(batch, frames, channels) -> (batch, 3, channels): mean (Eq. 2), standard deviation, mean absolute difference."""
+    difference = frames.diff(dim=1).abs().mean(dim=1)
+    return torch.stack([frames.mean(dim=1), frames.std(dim=1, correction=0), difference], dim=1)
+
+
+def pool(statistics, pooling: str):
+    """(..., 3, channels) -> the head's input: (..., channels) for `mean`, (..., 3 channels) for `mean_sd_mad`."""
+    return statistics[..., 0, :] if pooling == "mean" else statistics.reshape(*statistics.shape[:-2], -1)
+
+
+class LogMel(nn.Module):
+    """The classical front end: (batch, samples) -> (batch, frames, 64) log-mel power, 64 ms windows every 16 ms."""
+
+    def __init__(self):
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.mel = MelSpectrogram(sample_rate=16_000, n_fft=1024, hop_length=256, n_mels=64, f_max=8000.0)
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        return torch.log(self.mel(audio) + 1e-6).transpose(1, 2)
+
+
+def front_end(kind: str, profile: Profile) -> nn.Module:
+    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels)."""
+    if kind == "logmel":
+        return LogMel().eval()
+    network = codecs.load(profile.codec, untrained=kind == "random_frozen", seed=profile.seed)
+    return codecs.bake(codecs.Encoder(network)).eval()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over all weights of a module."""
+    return provenance.array_digest(*(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items())))
+
+
+def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: int = 0, after=None, batch: int = 4, label: str = "") -> None:
+    """Fill out[first:] with the time statistics of the clips `rows[first:]`; `after(done)` is called now and then.
+
+    Results go straight into `out`: keeping each batch's little tensor instead fragments the heap by gigabytes.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = module.to(device)
+    batch = batch if device.type == "cpu" else 64
+    bar = tqdm(total=len(rows), initial=first, unit="clip", desc=f"embedding {label}".strip())
+    with torch.inference_mode(), bar:
+        for start in range(first, len(rows), batch):
+            part = rows[start : start + batch]
+            frames = module(torch.from_numpy(data.clips(part)).to(device))
+            out[start : start + len(part)] = time_statistics(frames).cpu().numpy()
+            bar.update(len(part))
+            if after and (start // batch) % 50 == 49:
+                after(start + len(part))
+    module.cpu()
+
+
+def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
+    """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels) float32, in the index's order."""
+    machine.settle(profile.threads)
+    module = front_end(kind, profile)
+    folder = paths.data(profile.profile) / f"embedding_{kind}"
+    inputs = {"dataset": data.content, "weights": weights_digest(module)}
+    stage = provenance.Stage(folder, {"kind": kind, "threads": profile.threads}, inputs, ("embedding", "codec"))
+    if not stage.current():
+        work = stage.begin()
+        with torch.inference_mode():
+            channels = module(torch.zeros(1, data.audio.shape[1])).shape[-1]
+        shape, file, count = (len(data), 3, channels), work / "embedding.npy", work / "done"
+        paths.require_disk(folder, int(np.prod(shape)) * 4, "the embeddings")
+        if not (file.exists() and count.exists()):
+            np.lib.format.open_memmap(file, "w+", np.float32, shape).flush()
+            count.write_text("0")
+        out = np.lib.format.open_memmap(file, "r+")
+
+        def after(done: int) -> None:
+            out.flush()
+            paths.write_beside(count, str(done))
+
+        embed_rows(module, data, np.arange(len(data)), out, int(count.read_text()), after, label=kind)
+        out.flush()
+        if not np.isfinite(out).all():
+            raise PaperError(f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {profile.codec}.")
+        content = provenance.digest(file)
+        del out
+        count.unlink()
+        stage.finish(content)
+    return np.load(folder / "embedding.npy", mmap_mode="r")

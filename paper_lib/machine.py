@@ -1,0 +1,109 @@
+"""This machine: threads, memory allocator, SoX, torchaudio's native library; `paper doctor`."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import PaperError
+
+SOX_VERSION = "14.4.2"
+
+
+def settle(threads: int) -> None:
+    """Make torch repeatable on this machine: a fixed number of threads, deterministic algorithms, a tuned allocator.
+
+    glibc returns large blocks to the kernel at every free, which makes training steps two to three times slower; keeping
+    them is safe as long as results go to preallocated arrays, which is what this package does.
+    """
+    import torch
+
+    if sys.platform == "linux":
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(-4, 0)  # M_MMAP_MAX: no mmap'd blocks
+            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep what was freed
+        except (OSError, AttributeError):
+            pass  # another C library: slower, never wrong
+    torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def sox_version() -> str | None:
+    """The version of the SoX on PATH, or None."""
+    if not shutil.which("sox"):
+        return None
+    out = subprocess.run(["sox", "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"v?(\d+\.\d+\.\d+)", out)
+    return found.group(1) if found else "unknown"
+
+
+def require_sox() -> None:
+    version = sox_version()
+    if version is None:
+        raise PaperError(f"SoX is not installed: install version {SOX_VERSION} (Debian: apt-get install sox), then run this again.")
+    if version != SOX_VERSION:
+        raise PaperError(f"SoX {version} is on PATH, but the data set is defined by SoX {SOX_VERSION}: install that one (Debian 12: apt-get install sox).")
+
+
+def mend_torchaudio() -> str:
+    """Put aside torchaudio's optional native library if it is the CUDA-only one that a CPU build of torch cannot load.
+
+    Everything that this project uses of torchaudio is pure PyTorch. Returns one line that says what was done.
+    """
+    try:
+        importlib.import_module("torchaudio")
+        return "torchaudio imports"
+    except ImportError as problem:
+        return f"torchaudio is missing ({problem}); run make setup"
+    except OSError:
+        pass
+    # `import torchaudio` failed half-way: find its folder without importing it
+    folder = Path(importlib.util.find_spec("torchaudio").origin).parent / "lib"
+    moved = sorted(folder.glob("*.so"))
+    for library in moved:
+        library.rename(library.with_suffix(".so.cuda-only"))
+    check = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
+    if check.returncode:
+        return f"torchaudio does not import even without its native library: {check.stderr.strip().splitlines()[-1]}"
+    return f"torchaudio mended: its CUDA-only native library ({len(moved)} files in torchaudio/lib) was put aside; nothing here needs it"
+
+
+def doctor(mend: bool = False) -> list[tuple[bool, str]]:
+    """(fine, one line) for each thing a run needs; the line carries the remedy."""
+    lines = []
+    lines.append((sys.version_info[:2] >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer is needed)"))
+    version = sox_version()
+    remedy = "" if version == SOX_VERSION else f": install SoX {SOX_VERSION} (Debian: apt-get install sox)"
+    lines.append((version == SOX_VERSION, f"SoX {version or 'not found'}{remedy}"))
+    for name in ("numpy", "pandas", "sklearn", "seaborn", "sox", "l3ac", "accelerate", "papermill", "jupyterlab", "nbval", "huggingface_hub", "mirdata"):
+        found = importlib.util.find_spec(name) is not None
+        if not found:
+            lines.append((False, f"package {name} is missing: run make setup"))
+    try:
+        import torch
+
+        build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+        lines.append((True, f"torch {torch.__version__} ({build}), {os.cpu_count()} cores"))
+    except (ImportError, OSError) as problem:
+        lines.append((False, f"torch does not import ({problem}): run make setup"))
+    if mend:
+        said = mend_torchaudio()
+        lines.append(("does not import" not in said and "missing" not in said, said))
+    else:
+        check = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
+        lines.append((check.returncode == 0, "torchaudio imports" if check.returncode == 0 else "torchaudio does not import: run paper doctor --mend"))
+    from . import paths
+
+    free = shutil.disk_usage(paths.ROOT).free / 1e9
+    lines.append((free > 3, f"{free:.0f} GB free on disk (quick needs 3)"))
+    weights = paths.WEIGHTS / "shipped" / "config.json"
+    lines.append((weights.exists(), "shipped weights are here" if weights.exists() else "shipped weights are missing: git checkout data/weights"))
+    return lines

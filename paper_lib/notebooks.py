@@ -1,0 +1,110 @@
+"""Run the notebooks in order through papermill, store them clean, publish a reference run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+
+from . import PaperError, paths, provenance
+from .profiles import Profile
+
+
+def listing() -> list[Path]:
+    """The numbered notebooks, in order."""
+    return sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what differs between two equal runs: timings, papermill's notes, progress bars (stderr), the injected cell."""
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {"language_info": {"name": "python"}}
+    count = 0
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{i:02d}"
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output["execution_count"] = count
+    return notebook
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a notebook's cells without their outputs."""
+    cells = nbformat.read(path, 4).cells
+    return provenance.digest([[c.cell_type, c.source] for c in cells])
+
+
+def _key(path: Path, profile: Profile, before: str) -> str:
+    modules = sorted(p.stem for p in (paths.ROOT / "paper_lib").glob("*.py"))
+    return provenance.digest([source_digest(path), asdict(profile), provenance.code_digest(*modules), before])
+
+
+def _unchanged(record: Path, key: str, profile: Profile) -> bool:
+    if not record.exists() or json.loads(record.read_text()).get("key") != key:
+        return False
+    made = {n: a for n, a in provenance.manifest(profile.profile)["artefacts"].items() if a["notebook"] == record.stem}
+    folder = paths.figures(profile.profile)
+    return bool(made) and all((folder / n).exists() and provenance.digest(folder / n) == a["sha256"] for n, a in made.items())
+
+
+def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
+    """Execute the notebooks in order with `profile`'s parameters; those whose sources, parameters and results are unchanged
+    are skipped (not with `force`). `first`: begin with the notebook whose number or name starts so."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # every notebook gets the whole profile; profiles.build checks its keys
+
+    paths.require_disk(paths.data(profile.profile), 100_000_000, "a run")
+    books = listing()
+    begin = next((i for i, p in enumerate(books) if p.stem.startswith(first)), None)
+    if begin is None:
+        raise PaperError(f"no notebook begins with {first!r}; there are: {', '.join(p.stem for p in books)}.")
+    folder = paths.data(profile.profile) / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    before, rerun = "", force
+    for i, path in enumerate(books):
+        key = _key(path, profile, before)
+        before = key
+        if i < begin:
+            continue
+        record = folder / f"{path.stem}.json"
+        if not rerun and _unchanged(record, key, profile):
+            print(f"[{i + 1}/{len(books)}] {path.stem}: unchanged, skipped", flush=True)
+            continue
+        rerun = True
+        print(f"[{i + 1}/{len(books)}] {path.stem}", flush=True)
+        beside = folder / f".{path.stem}.running.ipynb"
+        try:
+            papermill.execute_notebook(str(path), str(beside), parameters=asdict(profile), kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False)  # fmt: skip
+        except PapermillExecutionError as problem:
+            os.replace(beside, folder / f"{path.stem}.failed.ipynb")
+            raise PaperError(f"notebook {path.stem}, cell [{problem.exec_count}] failed: {problem.ename}: {problem.evalue}") from problem
+        done = clean(nbformat.read(beside, 4))
+        nbformat.write(done, beside)
+        os.replace(beside, folder / path.name)
+        (folder / f"{path.stem}.failed.ipynb").unlink(missing_ok=True)
+        paths.write_beside(record, json.dumps({"key": key}) + "\n")
+    print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
+
+
+def publish(profile: Profile) -> None:
+    """Make the present run of `profile` the reference: tables and manifest to figures/reference, for `quick` also the executed notebooks."""
+    source, target = paths.figures(profile.profile), paths.reference(profile.profile)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in sorted(source.glob("*.csv")) + [source / "manifest.json"]:
+        shutil.copy(path, target / path.name)
+    if profile.profile == "quick":
+        for path in listing():
+            shutil.copy(paths.data("quick") / "notebooks" / path.name, path)

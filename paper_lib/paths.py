@@ -1,0 +1,59 @@
+"""The only place that knows folders.
+
+``PAPER_DATA`` and ``PAPER_FIGURES`` (environment) move a run elsewhere, so that tests and two runs side by side
+never touch the checkout's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from . import PaperError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PROFILES = NOTEBOOKS / "profiles"
+WEIGHTS = ROOT / "data" / "weights"
+
+
+def data(profile: str) -> Path:
+    """Everything a run of `profile` makes, apart from its tables and figures."""
+    return Path(os.environ.get("PAPER_DATA", ROOT / "data")) / profile
+
+
+def figures(profile: str) -> Path:
+    """Tables and figures of `profile`: the run's own; what git holds there is the reference run."""
+    return Path(os.environ.get("PAPER_FIGURES", ROOT / "figures")) / profile
+
+
+def reference(profile: str) -> Path:
+    """The numbers of the published reference run of `profile` (tables and manifest), which no run overwrites."""
+    return ROOT / "figures" / "reference" / profile
+
+
+def require_disk(folder: Path, need: int, what: str) -> None:
+    """Raise before work begins if `folder`'s disk has fewer than `need` bytes (plus a tenth) free."""
+    folder = Path(folder)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < need * 1.1:
+        raise PaperError(
+            f"{what} needs {need / 1e9:.2f} GB but only {free / 1e9:.2f} GB are free on the disk of {folder}: "
+            "free some space, or point PAPER_DATA at a larger disk."
+        )
+
+
+def write_beside(path: Path, data: bytes | str) -> None:
+    """Write a whole file or none: to a neighbour first, then rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(beside, path)
+    except OSError as problem:
+        beside.unlink(missing_ok=True)
+        raise PaperError(f"could not write {path}: {problem.strerror or problem}; nothing was left half-written.") from problem

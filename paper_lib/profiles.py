@@ -1,0 +1,123 @@
+"""A profile is a run: every parameter, in one flat dataclass, read from ``notebooks/profiles/NAME.yaml``.
+
+The defaults below are the ``quick`` profile's values; a test holds the two, and the notebooks' parameter cells, together.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import yaml
+
+from . import PaperError, paths
+
+
+@dataclass(frozen=True)
+class Profile:
+    profile: str = "quick"  # name of the run: its folders are data/<profile> and figures/<profile>
+    seed: int = 0  # every random draw is keyed by this and by its item
+    threads: int = 2  # of torch; part of the result, since sums depend on their order
+    # 01 corpus and rendering
+    corpus: str = "plucked"  # plucked | guitarset | folder
+    corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
+    guitarset_audio: str = "audio_mic"  # audio_mic | audio_mix | audio_hex_original | audio_hex_debleeded
+    recordings: int = 60  # at most so many recordings (0: all)
+    recording_seconds: float = 5.0  # length of a plucked recording
+    slice_seconds: float = 5.0  # length of a clip
+    render_rate: int = 44100  # Hz at which SoX applies the chains (16000: the paper's condition)
+    chain_plan: str = "paper50"  # paper50 | guo221 | singles
+    include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
+    split: str = "by_recording"  # by_recording | by_clip (only to measure the leak)
+    # 02 codec and frozen baseline
+    codec: str = "shipped"  # shipped | hub:3kbps | hub:1k5bps | hub:1kbps | hub:0k75bps
+    pooling: str = "mean"  # mean (Eq. 2) | mean_sd_mad (mean, deviation, mean absolute difference over time)
+    standardise: bool = True  # z-score the head's input with the training set's statistics
+    hidden: int = 256  # Eq. 3
+    dropout: float = 0.2
+    head_rate: float = 1e-3
+    head_batch: int = 32
+    head_epochs: int = 120  # at most
+    head_patience: int = 20  # epochs without a better validation macro-F1
+    weight_decay: float = 1e-4
+    # 03 fine-tuning
+    finetune_start: str = "frozen_head"  # frozen_head (head first, then end to end) | fresh_head (the paper's text)
+    encoder_rate: float = 1e-4  # the paper: 1e-5
+    finetune_head_rate: float = 1e-3
+    finetune_batch: int = 4  # the paper: 4 x 8
+    accumulation: int = 8
+    finetune_epochs: int = 4
+    finetune_clips: int = 512  # clips per epoch, drawn anew each epoch (0: the whole training set)
+    finetune_patience: int = 5  # epochs
+    paper_rate_epochs: int = 1  # epochs of the comparison run at the paper's 1e-5 (0: none)
+    # 04, 05 report
+    bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
+    tsne_perplexity: float = 30.0
+
+
+CHOICES = {
+    "corpus": ("plucked", "guitarset", "folder"),
+    "guitarset_audio": ("audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"),
+    "chain_plan": ("paper50", "guo221", "singles"),
+    "split": ("by_recording", "by_clip"),
+    "codec": ("shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"),
+    "pooling": ("mean", "mean_sd_mad"),
+    "finetune_start": ("frozen_head", "fresh_head"),
+}
+NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "paper_rate_epochs"}
+
+
+def names() -> list[str]:
+    return [f.name for f in fields(Profile)]
+
+
+def build(values: dict, source: str = "the profile") -> Profile:
+    """A checked `Profile` from a mapping. Unknown key, wrong type or impossible value: `PaperError`."""
+    known = {f.name: f for f in fields(Profile)}
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise PaperError(f"{source}: unknown parameter {key!r}.{hint} Known: {', '.join(known)}.")
+        wanted = type(known[key].default)
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise PaperError(f"{source}: {key} wants {wanted.__name__}, not {value!r} ({type(value).__name__}).")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise PaperError(f"{source}: {key} is {value!r}; it can be {', '.join(CHOICES[key])}.")
+        if wanted in (int, float) and (value < 0 or (value == 0 and key not in NOT_NEGATIVE)):
+            raise PaperError(f"{source}: {key} must be {'0 or more' if key in NOT_NEGATIVE else 'above 0'}, not {value}.")
+        checked[key] = value
+    profile = Profile(**checked)
+    if profile.corpus == "folder" and not profile.corpus_path:
+        raise PaperError(f"{source}: corpus 'folder' needs corpus_path, the folder of your audio.")
+    return profile
+
+
+def load(name: str, **changes) -> Profile:
+    """Profile `name` (a file in notebooks/profiles, or a path to a YAML file), with `changes` on top."""
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else paths.PROFILES / f"{name}.yaml"
+    if not path.exists():
+        have = ", ".join(sorted(p.stem for p in paths.PROFILES.glob("*.yaml")))
+        raise PaperError(f"there is no profile {name!r} ({path.name} not found); there are: {have}.")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as problem:
+        raise PaperError(f"{path.name} is not valid YAML: {str(problem).splitlines()[0]}.") from problem
+    if not isinstance(values, dict):
+        raise PaperError(f"{path.name} must hold one 'parameter: value' a line.")
+    return build({"profile": path.stem} | values | changes, path.name)
+
+
+def from_notebook(variables: dict) -> Profile:
+    """The run that a notebook's `parameters` cell (and papermill's injected one) describes; pass ``globals()``."""
+    return build({k: variables[k] for k in names() if k in variables}, "the notebook's parameters cell")
+
+
+def subset(profile: Profile, *keys: str) -> dict:
+    """The named parameters, for a stage's provenance."""
+    values = asdict(profile)
+    return {k: values[k] for k in keys}

@@ -1,0 +1,95 @@
+"""Head and effect recognizer: audio in, 13 logits out; save, load, hub. Notebooks 02 (section 3) and 03."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from l3ac.en_codec import EnCodec, ModelConfig
+from torch import nn
+
+from . import PaperError, audio, codec, effects
+from .embedding import pool, time_statistics
+
+
+class Head(nn.Module):
+    """Eq. 3: Linear13(Dropout(ReLU(Linear256(x)))), after a fixed scaling of its input (identity unless `fit_scaling` is called).
+
+    (batch, inputs) -> (batch, 13) logits.
+    """
+
+    def __init__(self, inputs: int, hidden: int = 256, dropout: float = 0.2):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(effects.NAMES)))
+
+    def fit_scaling(self, x: torch.Tensor) -> None:
+        """Standardise the input with the statistics of the training set's embeddings (examples, inputs)."""
+        self.mean.copy_(x.mean(0))
+        self.scale.copy_(x.std(0).clamp_min(1e-6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers((x - self.mean) / self.scale)
+
+
+class EffectRecognizer(nn.Module, PyTorchModelHubMixin, library_name="l3ac-guitar-effects", license="mit", tags=["audio-classification"]):
+    """Codec encoder, pooling over time, head (Eq. 5). `save_pretrained`, `from_pretrained` and `push_to_hub` come with it."""
+
+    def __init__(self, network: dict, pooling: str = "mean", hidden: int = 256, dropout: float = 0.2):
+        super().__init__()
+        self.network, self.pooling = network, pooling
+        self.encoder = codec.Encoder(codec.build(ModelConfig(**network)))
+        self.head = Head(network["feature_dim"] * (1 if pooling == "mean" else 3), hidden, dropout)
+
+    @classmethod
+    def assemble(cls, network: EnCodec, head: Head, pooling: str) -> "EffectRecognizer":
+        """From a loaded codec and a head (both copied)."""
+        hidden, dropout = head.layers[0].out_features, head.layers[2].p
+        model = cls(network.mc.model_dump(exclude={"hop_length"}, mode="json"), pooling, hidden, dropout)
+        model.encoder.encoder.load_state_dict(network.encoder.state_dict())
+        model.encoder.en_encoder.load_state_dict(network.en_encoder.state_dict())
+        model.head.load_state_dict(head.state_dict())
+        return model
+
+    def baked_encoder(self) -> codec.Encoder:
+        """A copy of the encoder for inference. (A deep copy would not do: removing its weight norm breaks the original, whose class it shares.)"""
+        encoder = codec.Encoder(codec.build(ModelConfig(**self.network)))
+        encoder.load_state_dict(self.encoder.state_dict())
+        return codec.bake(encoder).eval()
+
+    def embed(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) float at 16 kHz -> (batch, 3, channels) time statistics."""
+        return time_statistics(self.encoder(samples))
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) float at 16 kHz -> (batch, 13) logits."""
+        return self.head(pool(self.embed(samples), self.pooling))
+
+
+def load(folder: Path) -> EffectRecognizer:
+    """A saved recognizer, in eval mode."""
+    if not (Path(folder) / "model.safetensors").exists():
+        raise PaperError(f"no recognizer in {folder}: notebook 03 (or paper reproduce) makes one.")
+    return EffectRecognizer.from_pretrained(Path(folder)).eval()
+
+
+def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:
+    """(windows, 13) probabilities for consecutive windows of an audio file of any rate and channels.
+
+    A last window shorter than `window` seconds is kept if it is all there is or lasts at least half of it (zero-padded).
+    """
+    if window <= 0:
+        raise PaperError(f"the window must last longer than 0 s, not {window:g}.")
+    samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
+    length = int(window * audio.CODEC_RATE)
+    starts = [s for s in range(0, len(samples), length) if s == 0 or len(samples) - s >= length / 2]
+    out = np.empty((len(starts), len(effects.NAMES)), np.float32)
+    with torch.inference_mode():
+        for i, start in enumerate(starts):
+            part = samples[start : start + length]
+            part = torch.from_numpy(np.pad(part, (0, length - len(part))))
+            out[i] = torch.sigmoid(model(part[None]))[0].numpy()
+    return out

@@ -1,0 +1,169 @@
+"""SoX chains over clean slices -> the rendered data set. Notebook 01, sections 2 and 3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+import pandas as pd
+import sox
+from tqdm import tqdm
+
+from . import PaperError, audio, corpus, effects, machine, paths, provenance
+from .dataset import Dataset, assign_splits
+from .profiles import Profile, subset
+
+PARAMETERS = (
+    "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
+    "chain_plan", "include_dry", "split",
+)
+CODE = ("plucked", "audio", "corpus", "effects", "rendering", "dataset")
+
+
+def transformer(chain: effects.Chain) -> sox.Transformer:
+    """The chain as a pysox Transformer: effects in order, no dither (SoX's default dither is random)."""
+    tfm = sox.Transformer()
+    tfm.set_globals(dither=False)
+    for name in effects.check(chain):
+        effect = effects.BY_NAME[name]
+        getattr(tfm, effect.method)(**effect.arguments)
+    return tfm
+
+
+def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None) -> np.ndarray:
+    """Apply `chain` to (n,) int16 at `rate` Hz; (m,) int16 at `out_rate`, cut to the input's duration.
+
+    SoX resamples after the last effect, before it rounds to 16 bit. An effect's tail beyond the clip is dropped.
+    """
+    out_rate = out_rate or rate
+    if samples.dtype != np.int16 or samples.ndim != 1:
+        raise PaperError(f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}.")
+    tfm = transformer(chain)
+    tfm.set_output_format(rate=out_rate)
+    try:
+        out = tfm.build_array(input_array=samples, sample_rate_in=rate)
+    except sox.SoxError as problem:
+        machine.require_sox()
+        message = str(problem).partition("Stderr:")[2].strip() or str(problem)
+        raise PaperError(f"SoX failed on chain {effects.label(chain)}: {message}") from problem
+    wanted = int(round(len(samples) * out_rate / rate))
+    if len(out) < wanted - out_rate // 100:
+        raise PaperError(f"SoX returned {len(out)} samples instead of {wanted} for chain {effects.label(chain)}.")
+    return np.pad(out[:wanted], (0, max(0, wanted - len(out))))
+
+
+def size(profile: Profile) -> tuple[int, int, int]:
+    """(slices, clips, bytes) of the data set that `profile` describes."""
+    count = sum(corpus.slice_count(r, profile) for r in corpus.recordings(profile))
+    clips = count * len(effects.plan(profile.chain_plan, profile.include_dry))
+    return count, clips, clips * 2 * int(round(profile.slice_seconds * audio.CODEC_RATE))
+
+
+def render_dataset(profile: Profile) -> Dataset:
+    """Make (or resume, or find) data/<profile>/dataset: every slice through every chain, in that order.
+
+    The unit of work is a recording. Its clips are written to their fixed place in one array, then a line is added to
+    the journal; a run killed at any moment goes on after the last line, and ends with the same bytes.
+    """
+    folder = paths.data(profile.profile) / "dataset"
+    found = corpus.recordings(profile)
+    inputs = {r.name: provenance.digest(paths.Path(r.path)) for r in found if r.path}
+    stage = provenance.Stage(folder, subset(profile, *PARAMETERS), inputs, CODE)
+    if stage.current():
+        return Dataset(folder)
+    machine.require_sox()
+    chains = effects.plan(profile.chain_plan, profile.include_dry)
+    counts = [corpus.slice_count(r, profile) for r in found]
+    for recording, count in zip(found, counts):
+        if not count:
+            corpus.load(recording, profile)  # says what is wrong with it
+    starts = np.concatenate([[0], np.cumsum(counts)]) * len(chains)
+    length = int(round(profile.slice_seconds * audio.CODEC_RATE))
+    assign_splits(found, profile)  # too few recordings: say so before rendering, not after
+    work = stage.begin()
+    journal = work / "journal.jsonl"
+    done = _journalled(journal)
+    missing = (len(found) - len(done)) * max(counts) * len(chains) * length * 2
+    paths.require_disk(folder, missing, "the rendered data set")
+    shape = (int(starts[-1]), length)
+    file = work / "audio.npy"
+    if not file.exists():
+        done = {}
+        np.lib.format.open_memmap(file.with_suffix(".new"), "w+", np.int16, shape).flush()
+        os.replace(file.with_suffix(".new"), file)
+    clips = np.lib.format.open_memmap(file, "r+")
+
+    def work_on(i: int) -> tuple[int, list[str]]:
+        hashes = []
+        for s, clean in enumerate(corpus.slices(corpus.load(found[i], profile), profile)):
+            for c, chain in enumerate(chains):
+                row = starts[i] + s * len(chains) + c
+                try:
+                    clips[row] = render(clean, profile.render_rate, chain, audio.CODEC_RATE)
+                except PaperError as problem:
+                    raise PaperError(f"recording {found[i].name}, slice {s}: {problem}") from problem
+                hashes.append(hashlib.sha256(clips[row].tobytes()).hexdigest())
+        return i, hashes
+
+    todo = [i for i in range(len(found)) if found[i].name not in done]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=shape[0], initial=shape[0] - sum(counts[i] for i in todo) * len(chains), unit="clip", desc="rendering") as bar:
+        tasks = [pool.submit(work_on, i) for i in todo]
+        try:
+            for task in as_completed(tasks):
+                i, hashes = task.result()
+                clips.flush()
+                with journal.open("a") as lines:
+                    lines.write(json.dumps({"recording": found[i].name, "sha256": hashes}) + "\n")
+                done[found[i].name] = hashes
+                bar.update(len(hashes))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    index = _index(found, counts, chains, profile)
+    index["sha256"] = [h for r in found for h in done[r.name]]
+    del clips
+    index.to_parquet(work / "index.parquet", index=False)
+    journal.unlink()
+    content = provenance.digest(index.astype(str).to_csv(index=False).encode())
+    stage.finish(content, clips=len(index), recordings=len(found), chains=len(chains))
+    return Dataset(folder)
+
+
+def _journalled(journal) -> dict[str, list[str]]:
+    """Finished recordings and their clips' hashes; a last line cut short by a kill does not count."""
+    done = {}
+    if journal.exists():
+        text = journal.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            journal.write_text(whole)
+        for line in whole.splitlines():
+            entry = json.loads(line)
+            done[entry["recording"]] = entry["sha256"]
+    return done
+
+
+def _index(found, counts, chains, profile) -> pd.DataFrame:
+    split = assign_splits(found, profile)
+    rows = []
+    for recording, count in zip(found, counts):
+        for s in range(count):
+            for chain in chains:
+                rows.append(
+                    {"clip": len(rows), "excerpt": f"{recording.name}_{s}", "recording": recording.name, "player": recording.player,
+                     "style": recording.style, "part": recording.part, "slice": s, "chain": effects.label(chain)}
+                    | dict(zip(effects.NAMES, effects.multi_hot(chain)))
+                )  # fmt: skip
+    index = pd.DataFrame(rows)
+    if profile.split == "by_recording":
+        index["split"] = index["recording"].map(split)
+    else:
+        from . import keyed
+
+        order = keyed(profile.seed, "split by clip").permutation(len(index))
+        share = (order + 0.5) / len(index)
+        index["split"] = np.select([share < 0.70, share < 0.85], ["train", "validation"], "test")
+    return index

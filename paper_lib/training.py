@@ -1,0 +1,264 @@
+"""The head on frozen embeddings (notebook 02, section 3) and end-to-end fine-tuning (notebook 03)."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset as TorchDataset
+from tqdm import tqdm
+
+from . import PaperError, codec, keyed, machine, metrics, paths, provenance
+from .dataset import Dataset
+from .embedding import embed_rows, pool
+from .profiles import Profile, subset
+from .recognizer import EffectRecognizer, Head
+
+HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
+FINETUNE_PARAMETERS = (
+    "seed", "threads", "pooling", "finetune_start", "finetune_head_rate", "finetune_batch", "accumulation", "finetune_clips",
+    "finetune_patience", "weight_decay",
+)  # fmt: skip
+
+
+def bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Eq. 4: binary cross-entropy, summed over the 13 labels and averaged over the batch."""
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(logits)
+
+
+def judge(logits: torch.Tensor, truth: np.ndarray) -> dict[str, float]:
+    """Validation loss, macro-F1 at 0.5 and mean average precision."""
+    probability = torch.sigmoid(logits).numpy()
+    return {
+        "validation_loss": float(bce(logits, torch.from_numpy(truth))),
+        "validation_macro_f1": metrics.scores(truth, probability > 0.5)["macro_f1"],
+        "validation_map": metrics.mean_average_precision(truth, probability),
+    }
+
+
+# --- the head on frozen embeddings ------------------------------------------------------------------------------------
+
+
+def train_head(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, profile: Profile, standardise: bool = True) -> tuple[Head, pd.DataFrame]:
+    """Train Eq. 3 on embeddings (clips, inputs) and labels (clips, 13): AdamW at a constant rate, the epoch with the best
+    validation macro-F1 kept, stopped after `head_patience` epochs without a better one. Returns the head in eval mode and one row an epoch."""
+    torch.manual_seed(profile.seed)
+    x, y, x_val = (torch.from_numpy(np.ascontiguousarray(a)).float() for a in (x, y, x_val))
+    head = Head(x.shape[1], profile.hidden, profile.dropout)
+    if standardise:
+        head.fit_scaling(x)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=profile.head_rate, betas=(0.9, 0.999), weight_decay=profile.weight_decay)
+    best, best_f1, history = None, -1.0, []
+    for epoch in range(1, profile.head_epochs + 1):
+        order = torch.from_numpy(keyed(profile.seed, "head", epoch).permutation(len(x)))
+        head.train()
+        total = 0.0
+        for rows in order.split(profile.head_batch):
+            loss = bce(head(x[rows]), y[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(rows)
+        head.eval()
+        with torch.inference_mode():
+            seen = judge(head(x_val), y_val)
+        history.append({"epoch": epoch, "train_loss": total / len(x)} | seen)
+        if seen["validation_macro_f1"] > best_f1:
+            best, best_f1, best_epoch = copy.deepcopy(head.state_dict()), seen["validation_macro_f1"], epoch
+        elif epoch - best_epoch >= profile.head_patience:
+            break
+    head.load_state_dict(best)
+    return head, pd.DataFrame(history)
+
+
+def fit_head(profile: Profile, data: Dataset, statistics: np.ndarray, name: str, pooling: str, standardise: bool) -> tuple[np.ndarray, pd.DataFrame]:
+    """Stage data/<profile>/models/<name>: a head trained on an embedding array; (clips, 13) probabilities of *all* clips, history."""
+    machine.settle(profile.threads)
+    folder = paths.data(profile.profile) / "models" / name
+    parameters = subset(profile, *HEAD_PARAMETERS) | {"pooling": pooling, "standardise": standardise}
+    inputs = {"dataset": data.content, "embedding": provenance.array_digest(np.asarray(statistics))}
+    stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics"))
+    if not stage.current():
+        work = stage.begin()
+        x = np.asarray(pool(statistics, pooling))
+        train, val = data.rows("train"), data.rows("validation")
+        head, history = train_head(x[train], data.labels[train], x[val], data.labels[val], profile, standardise)
+        with torch.inference_mode():
+            probability = torch.sigmoid(head(torch.from_numpy(x.astype(np.float32)))).numpy()
+        save_file(head.state_dict(), work / "head.safetensors")
+        np.save(work / "probabilities.npy", probability)
+        history.to_csv(work / "history.csv", index=False)
+        stage.finish(provenance.array_digest(probability))
+    return np.load(folder / "probabilities.npy"), pd.read_csv(folder / "history.csv")
+
+
+def load_head(profile: Profile, name: str) -> Head:
+    """The head of a finished stage data/<profile>/models/<name>."""
+    folder = paths.data(profile.profile) / "models" / name
+    provenance.require(folder, "02_frozen_embeddings")
+    state = load_file(folder / "head.safetensors")
+    head = Head(len(state["mean"]), len(state["layers.0.bias"]), profile.dropout)
+    head.load_state_dict(state)
+    return head.eval()
+
+
+# --- end to end -------------------------------------------------------------------------------------------------------
+
+
+class Clips(TorchDataset):
+    """(audio (samples,) float32, labels (13,) float32) for each of `rows`."""
+
+    def __init__(self, data: Dataset, rows: np.ndarray):
+        self.data, self.rows = data, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int):
+        row = self.rows[i]
+        return torch.from_numpy(self.data.clips(row)), torch.from_numpy(self.data.labels[row])
+
+
+def starting_point(profile: Profile) -> EffectRecognizer:
+    """Pretrained codec and head as fine-tuning begins: the head already trained on frozen embeddings, or a fresh one."""
+    head = load_head(profile, "frozen")
+    if profile.finetune_start == "fresh_head":
+        mean, scale = head.mean.clone(), head.scale.clone()
+        torch.manual_seed(profile.seed)
+        head = Head(len(mean), profile.hidden, profile.dropout)
+        head.mean.copy_(mean), head.scale.copy_(scale)
+    return EffectRecognizer.assemble(codec.load(profile.codec), head, profile.pooling)
+
+
+def predict(model: EffectRecognizer, data: Dataset, rows: np.ndarray, label: str = "") -> tuple[np.ndarray, torch.Tensor]:
+    """(rows, 3, channels) embeddings and (rows, 13) logits of `model` in eval mode."""
+    statistics = np.empty((len(rows), 3, model.network["feature_dim"]), np.float32)
+    embed_rows(model.baked_encoder(), data, rows, statistics, label=label)
+    head = copy.deepcopy(model.head).cpu().eval()
+    with torch.inference_mode():
+        return statistics, head(torch.from_numpy(np.ascontiguousarray(pool(statistics, model.pooling))))
+
+
+def finetune(
+    profile: Profile, data: Dataset, name: str = "finetuned", encoder_rate: float | None = None, epochs: int | None = None,
+    start: EffectRecognizer | None = None, train_rows: np.ndarray | None = None, validation_rows: np.ndarray | None = None,
+    checkpoint_every: int = 8,
+) -> tuple[EffectRecognizer, pd.DataFrame]:  # fmt: skip
+    """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
+
+    AdamW, two rates, cosine annealing, gradient accumulation; after each epoch the validation macro-F1 decides what is kept. Epoch 0 is
+    the starting point itself. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result.
+    Returns the best model and one row an epoch.
+    """
+    machine.settle(profile.threads)
+    encoder_rate = profile.encoder_rate if encoder_rate is None else encoder_rate
+    epochs = profile.finetune_epochs if epochs is None else epochs
+    start = starting_point(profile) if start is None else start
+    train_rows = data.rows("train") if train_rows is None else train_rows
+    validation_rows = data.rows("validation") if validation_rows is None else validation_rows
+    folder = paths.data(profile.profile) / "models" / name
+    parameters = subset(profile, *FINETUNE_PARAMETERS) | {"encoder_rate": encoder_rate, "epochs": epochs}
+    weights = provenance.array_digest(*(v.numpy() for v in start.state_dict().values()))
+    inputs = {"dataset": data.content, "start": weights, "rows": provenance.array_digest(train_rows, validation_rows)}
+    stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics"))
+    if not stage.current():
+        _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name)
+    return EffectRecognizer.from_pretrained(folder).eval(), pd.read_csv(folder / "history.csv")
+
+
+def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name) -> None:
+    work = stage.begin()
+    truth = data.labels[validation_rows]
+    per_epoch = min(profile.finetune_clips or len(train_rows), len(train_rows))
+    accumulation = max(1, min(profile.accumulation, per_epoch // profile.finetune_batch))
+    per_step = profile.finetune_batch * accumulation
+    steps = -(-per_epoch // per_step)  # of the optimiser, an epoch
+    accelerator = Accelerator(gradient_accumulation_steps=accumulation, cpu=not torch.cuda.is_available())
+    optimiser = torch.optim.AdamW(
+        [{"params": model.encoder.parameters(), "lr": encoder_rate}, {"params": model.head.parameters(), "lr": profile.finetune_head_rate}],
+        betas=(0.9, 0.999), weight_decay=profile.weight_decay,
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, epochs * steps))
+    model, optimiser = accelerator.prepare(model, optimiser)
+    state = {"epoch": 1, "step": 0, "loss": 0.0, "history": [], "best_f1": -1.0, "best_epoch": 0}
+    checkpoint = work / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
+        accelerator.unwrap_model(model).load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"]), schedule.load_state_dict(saved["schedule"])
+        state = saved["state"]
+
+    def save() -> None:
+        whole = {"model": accelerator.unwrap_model(model).state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "state": state}
+        torch.save(whole, checkpoint.with_suffix(".new"))
+        os.replace(checkpoint.with_suffix(".new"), checkpoint)
+
+    def close_epoch(epoch: int, train_loss: float) -> None:
+        plain = accelerator.unwrap_model(model)
+        _, logits = predict(plain, data, validation_rows, f"validation, epoch {epoch}")
+        seen = judge(logits, truth)
+        state["history"].append({"epoch": epoch, "train_loss": train_loss} | seen)
+        if seen["validation_macro_f1"] > state["best_f1"]:
+            state.update(best_f1=seen["validation_macro_f1"], best_epoch=epoch)
+            plain.save_pretrained(work / "best")
+            np.save(work / "validation_probabilities.npy", torch.sigmoid(logits).numpy())
+
+    if not state["history"]:
+        close_epoch(0, float("nan"))
+    with tqdm(total=epochs * steps, initial=(state["epoch"] - 1) * steps + state["step"], unit="step", desc=f"fine-tuning {name}") as bar:
+        for epoch in range(state["epoch"], epochs + 1):
+            if epoch - 1 - state["best_epoch"] >= profile.finetune_patience:
+                break
+            rows = train_rows[keyed(profile.seed, "finetune", epoch).permutation(len(train_rows))[:per_epoch]]
+            loader = DataLoader(Clips(data, rows[state["step"] * per_step :]), batch_size=profile.finetune_batch)
+            model.train()
+            fresh = True
+            for audio, labels in accelerator.prepare(loader):
+                if fresh:  # dropout has a key of its own for every step, so that a resumed run draws the same
+                    torch.manual_seed(int(keyed(profile.seed, "dropout", epoch, state["step"]).integers(2**31)))
+                with accelerator.accumulate(model):
+                    loss = bce(model(audio), labels)
+                    accelerator.backward(loss)
+                    optimiser.step()
+                    optimiser.zero_grad()
+                state["loss"] += loss.item() * len(audio)
+                fresh = accelerator.sync_gradients
+                if fresh:
+                    schedule.step()
+                    state["step"] += 1
+                    bar.update(1)
+                    bar.set_postfix(loss=f"{state['loss'] / min(state['step'] * per_step, per_epoch):.3f}")
+                    if state["step"] % checkpoint_every == 0:
+                        save()
+            if not np.isfinite(state["loss"]):
+                raise PaperError(f"training {name} diverged in epoch {epoch} (the loss is not finite): lower encoder_rate, now {encoder_rate:g}.")
+            close_epoch(epoch, state["loss"] / per_epoch)
+            state.update(epoch=epoch + 1, step=0, loss=0.0)
+            save()
+    for file in (work / "best").iterdir():
+        os.replace(file, work / file.name)
+    (work / "best").rmdir()
+    pd.DataFrame(state["history"]).to_csv(work / "history.csv", index=False)
+    checkpoint.unlink(missing_ok=True)
+    stage.finish(provenance.digest(work / "model.safetensors"), best_epoch=state["best_epoch"])
+
+
+def test_predictions(profile: Profile, data: Dataset, model: EffectRecognizer, name: str = "finetuned") -> tuple[np.ndarray, np.ndarray]:
+    """Stage data/<profile>/predictions_<name>: embeddings (test clips, 3, channels) and probabilities (test clips, 13)."""
+    machine.settle(profile.threads)
+    folder = paths.data(profile.profile) / f"predictions_{name}"
+    weights = provenance.array_digest(*(v.numpy() for v in model.state_dict().values()))
+    stage = provenance.Stage(folder, {"threads": profile.threads}, {"dataset": data.content, "model": weights}, ("training", "embedding"))
+    if not stage.current():
+        work = stage.begin()
+        statistics, logits = predict(model, data, data.rows("test"), f"test, {name}")
+        np.save(work / "embedding.npy", statistics)
+        np.save(work / "probabilities.npy", torch.sigmoid(logits).numpy())
+        stage.finish(provenance.array_digest(statistics, torch.sigmoid(logits).numpy()))
+    return np.load(folder / "embedding.npy"), np.load(folder / "probabilities.npy")
