@@ -98,22 +98,19 @@ def guitarset_home(profile: Profile) -> Path:
     return Path(profile.corpus_path).expanduser() if profile.corpus_path else paths.data("guitarset")
 
 
-def fetch_guitarset(profile: Profile, remotes: dict | None = None) -> str:
-    """Download `profile.guitarset_audio` through mirdata (checksummed, with progress) and count its recordings.
-
-    `remotes` replaces mirdata's own table of archives, for a mirror or a test.
-    """
+def fetch_guitarset(profile: Profile) -> str:
+    """Download `profile.guitarset_audio` through mirdata (with progress), check every file's checksum, count the recordings."""
     import mirdata
 
-    home = guitarset_home(profile)
+    home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
+    paths.require_disk(home, 4_000_000_000, "GuitarSet (archive and files)")
     dataset = mirdata.initialize("guitarset", data_home=str(home))
-    if remotes:
-        dataset.remotes = remotes
-    if profile.guitarset_audio not in dataset.remotes:
-        raise PaperError(f"mirdata's GuitarSet has no archive {profile.guitarset_audio!r}; it has: {', '.join(dataset.remotes)}.")
-    paths.require_disk(home, 2_000_000_000 if remotes is None else 0, "GuitarSet")
     try:
         dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
     except (OSError, ValueError) as problem:
         raise PaperError(f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, then run paper fetch guitarset again.") from problem
-    return f"{len(recordings(profile))} recordings of GuitarSet ({profile.guitarset_audio}) in {home}"
+    for word, found in zip(("missing", "altered"), dataset.validate(verbose=False)):
+        ours = sorted(path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending))
+        if ours:
+            raise PaperError(f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run paper fetch guitarset again.")
+    return f"{len(recordings(profile))} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"

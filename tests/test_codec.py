@@ -1,0 +1,183 @@
+"""The codec, its loader, the hub (through a loopback server) and the embedding (notebook 02, sections 1 and 2)."""
+
+import hashlib
+import http.server
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from paper_lib import PaperError, codec, embedding, paths
+
+
+def test_the_published_networks_have_the_known_sizes():
+    whole = {"3kbps": 10_307_288, "1k5bps": 11_254_884, "1kbps": 11_271_268, "0k75bps": 11_289_700}
+    for name, size in whole.items():
+        assert codec.parameter_counts(codec.build(codec.hub_config(name)))["whole"] == size
+    counts = codec.parameter_counts(codec.build(codec.hub_config("3kbps")))
+    assert counts["encoder"] + counts["en_encoder"] == 1_117_578
+
+
+def test_five_seconds_are_834_frames_of_128_channels():
+    encoder = codec.Encoder(codec.build(codec.hub_config("3kbps")))
+    with torch.inference_mode():
+        assert encoder(torch.zeros(1, 80_000)).shape == (1, 834, 128)
+
+
+def test_the_shipped_codec_loads_in_eval_mode_and_repeats_itself():
+    network = codec.load("shipped")
+    x = 0.1 * torch.randn(1, 16_000)
+    assert not network.training
+    with torch.inference_mode():
+        assert torch.equal(network(x)["generated_audio"], network(x)["generated_audio"])
+
+
+def test_baking_the_weight_norm_changes_nothing():
+    x = 0.1 * torch.randn(1, 16_000)
+    with torch.inference_mode():
+        plain, baked = codec.Encoder(codec.load("shipped"))(x), codec.bake(codec.Encoder(codec.load("shipped")))(x)
+    assert (plain - baked).abs().max() < 1e-6
+
+
+def test_altered_or_missing_shipped_weights_are_refused(tmp_path, monkeypatch):
+    shutil.copytree(paths.WEIGHTS / "shipped", tmp_path / "shipped")
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
+    codec.load("shipped")
+    file = tmp_path / "shipped" / "encoder.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(PaperError, match="encoder.safetensors has the wrong SHA-256"):
+        codec.load("shipped")
+    file.unlink()
+    with pytest.raises(PaperError, match="git checkout data/weights"):
+        codec.load("shipped")
+
+
+def test_the_embedding_of_a_data_set_equals_the_open_formula(small):
+    run, data, array = small
+    network = codec.load(run.codec)
+    with torch.inference_mode():
+        for row in (0, 100, len(data) - 1):
+            frames = network.en_encoder(network.encoder(torch.from_numpy(data.clips([row]))[:, None]))[0].numpy()
+            assert array[row, 0] == pytest.approx(frames.mean(0), abs=2e-5)
+            assert array[row, 2] == pytest.approx(np.abs(np.diff(frames, axis=0)).mean(0), abs=2e-5)
+
+
+def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_path):
+    run, data, array = small
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    seen, original = [], data.clips
+
+    def clips(rows):
+        seen.append(int(rows[0]))
+        if len(seen) == 120:
+            raise KeyboardInterrupt
+        return original(rows)
+
+    monkeypatch.setattr(data, "clips", clips)
+    with pytest.raises(KeyboardInterrupt):
+        embedding.embed_dataset(run, data, "frozen")
+    assert not (tmp_path / "small" / "embedding_frozen").exists()
+    seen.clear()
+    monkeypatch.setattr(data, "clips", lambda rows: (seen.append(int(rows[0])), original(rows))[1])
+    again = embedding.embed_dataset(run, data, "frozen")
+    assert min(seen) == 400 and np.array_equal(again, array)
+
+
+# --- the hub ----------------------------------------------------------------------------------------------------------
+
+REVISION = "5f" * 20
+
+
+def hub(files: dict[str, bytes], declared: dict[str, str], behaviour: dict):
+    """A loopback stand-in for the hub: HEAD and GET of resolve URLs, with commit, ETag and size."""
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def answer(self, body: bool) -> None:
+            parts = self.path.split("/resolve/")
+            revision, _, file = parts[-1].partition("/")
+            behaviour.setdefault("requests", []).append((self.command, revision, file))
+            if len(parts) != 2 or file not in files or revision not in ("main", REVISION):
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", REVISION)
+            self.send_header("ETag", f'"{declared[file]}"')
+            self.send_header("Content-Length", str(len(files[file])))
+            self.end_headers()
+            if body:
+                self.wfile.write(files[file][: len(files[file]) // 2] if behaviour.get("drop") else files[file])
+
+        def do_HEAD(self):
+            self.answer(False)
+
+        def do_GET(self):
+            self.answer(True)
+
+        def log_message(self, *_):
+            pass
+
+    return Hub
+
+
+@pytest.fixture(scope="session")
+def published() -> dict[str, bytes]:
+    """The 3kbps network with random weights in the hub's layout."""
+    network, files = codec.build(codec.hub_config("3kbps"), seed=7), {}
+    for part in codec.PARTS:
+        buffer = io.BytesIO()
+        torch.save(getattr(network, part).state_dict(), buffer)
+        files[f"weights/3kbps.v1/{part}.pt"] = buffer.getvalue()
+    return files
+
+
+LOAD = "import json,sys; from paper_lib import codec, PaperError\ntry:\n    n = codec.load('hub:3kbps'); print('ok', n.training, float(n.encoder.blocks[0].conv_1.bias.sum()), codec.parameter_counts(n)['whole'])\nexcept PaperError as e:\n    print('refused:', e)"
+
+
+def load_in_a_fresh_process(address: str, folder) -> str:
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(folder / "hf"), "PAPER_HUB_PINS": str(folder / "pins.json"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5"}
+    done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, env=environment, cwd=paths.ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_hub_weights_are_pinned_verified_and_cached(serve, published, tmp_path):
+    declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
+    behaviour = {}
+    address = serve(hub(published, declared, behaviour))
+    assert load_in_a_fresh_process(address, tmp_path).startswith("ok False") and "10307288" in load_in_a_fresh_process(address, tmp_path)
+    pins = json.loads((tmp_path / "pins.json").read_text())["3kbps"]
+    assert pins["revision"] == REVISION and pins["sha256"] == declared
+    assert all(revision == REVISION for method, revision, _ in behaviour["requests"] if method == "GET")
+    before = len(behaviour["requests"])
+    load_in_a_fresh_process(address, tmp_path)
+    assert len(behaviour["requests"]) == before, "a pinned model in the cache asks the hub nothing"
+
+
+def test_wrong_bytes_of_the_right_size_are_refused_and_not_kept(serve, published, tmp_path):
+    declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
+    file = "weights/3kbps.v1/en_encoder.pt"
+    wrong = dict(published) | {file: published[file][:-1] + bytes([published[file][-1] ^ 1])}
+    said = load_in_a_fresh_process(serve(hub(wrong, declared, {})), tmp_path)
+    assert said.startswith("refused:") and "wrong SHA-256" in said and file in said
+    assert load_in_a_fresh_process(serve(hub(published, declared, {})), tmp_path).startswith("ok")
+
+
+def test_an_unreachable_hub_a_dropped_file_and_an_unknown_one(serve, published, tmp_path):
+    declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
+    said = load_in_a_fresh_process("http://127.0.0.1:9", tmp_path)
+    assert said.startswith("refused:") and "check the network" in said and "codec: shipped" in said
+    fewer = {f: b for f, b in published.items() if "quantizer" not in f}
+    assert "refused:" in load_in_a_fresh_process(serve(hub(fewer, declared, {})), tmp_path)
+    with pytest.raises(PaperError, match="unknown L3AC model '9kbps'"):
+        codec.load("hub:9kbps")

@@ -1,0 +1,194 @@
+"""The three corpora behind one interface, bad audio, the split (notebook 01, sections 1 and 5)."""
+
+import hashlib
+import http.server
+import io
+import json
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+
+from paper_lib import PaperError, audio, corpus, dataset, plucked, pretraining, profiles, provenance
+
+
+def folder_run(path, **changes):
+    return profiles.load("tiny", corpus="folder", corpus_path=str(path), recordings=0, **changes)
+
+
+def test_a_performance_is_the_same_whenever_it_is_played():
+    name = plucked.names()[7]
+    one = plucked.play(name, 2.0)
+    plucked.play(plucked.names()[3], 1.0)
+    assert np.array_equal(one, plucked.play(name, 2.0)) and one.dtype == np.float32 and len(one) == 88_200
+
+
+def test_the_synthetic_guitar_lies_in_the_range_of_real_clips(oracle):
+    def measure(x):
+        level = audio.level_db(x)
+        power = np.abs(np.fft.rfft(x)) ** 2
+        hertz = np.fft.rfftfreq(len(x), 1 / 44_100)
+        return level, 20 * np.log10(np.abs(x).max()) - level, (hertz * power).sum() / power.sum()
+
+    real = np.array([measure(audio.read(p, 44_100)) for p in sorted((oracle / "clean").glob("*.wav"))])
+    comps = [n for n in plucked.names()[:60] if n.endswith("comp")][::3]
+    ours = np.array([measure(plucked.play(n, 5.0)) for n in comps])
+    slack = np.array([3.0, 3.0, 120.0])  # dB, dB, Hz: the medians of ours within the real ones' range and this much
+    median = np.median(ours, axis=0)
+    assert (median > real.min(0) - slack).all() and (median < real.max(0) + slack).all()
+
+
+def test_a_note_has_its_pitch():
+    sound = plucked.note(57, 1.0, 1.0, plucked.PLAYERS[0], np.random.default_rng(0))  # A3, 220 Hz
+    spectrum = np.abs(np.fft.rfft(sound[2000:] * np.hanning(len(sound) - 2000), 1 << 18))
+    hertz = np.fft.rfftfreq(1 << 18, 1 / 44_100)
+    low = (hertz > 180) & (hertz < 260)
+    assert hertz[low][spectrum[low].argmax()] == pytest.approx(220, abs=1.0)
+
+
+def test_the_first_sixty_performances_are_balanced():
+    found = corpus.recordings(profiles.load("quick"))
+    assert len({r.name for r in found}) == 60
+    assert set(Counter((r.player, r.style, r.part) for r in found).values()) == {1}
+
+
+def test_pretraining_hears_no_recording_of_any_corpus():
+    assert not {pretraining.take(i) for i in range(2000)} & set(plucked.names())
+
+
+def test_guitarset_names_are_read(tmp_path, make_tone):
+    for name in ("00_BN1-129-Eb_comp_mic.wav", "05_Jazz3-137-Eb_solo_mic.wav", "05_Jazz3-137-Eb_solo_mix.wav"):
+        make_tone(tmp_path / name, 1.5)
+    found = corpus.recordings(profiles.load("paper", corpus_path=str(tmp_path)))
+    assert [(r.name, r.player, r.style, r.part) for r in found] == [("00_BN1-129-Eb_comp", "00", "BN", "comp"), ("05_Jazz3-137-Eb_solo", "05", "Jazz", "solo")]
+    with pytest.raises(PaperError, match="paper fetch guitarset"):
+        corpus.recordings(profiles.load("paper", corpus_path=str(tmp_path), guitarset_audio="audio_hex_original"))
+
+
+@pytest.mark.parametrize("wrong", ["", "archive", "file"])
+def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone, serve, monkeypatch, wrong):
+    from mirdata.core import Index
+    from mirdata.datasets import guitarset
+    from mirdata.download_utils import RemoteFileMetadata
+
+    name, md5 = "00_Funk1-114-Ab_comp_mic.wav", lambda data: hashlib.md5(data).hexdigest()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.write(make_tone(tmp_path / "x.wav", 1.2), name)
+    file = b"other bytes" if wrong == "file" else (tmp_path / "x.wav").read_bytes()
+    index = json.dumps({"version": "1", "tracks": {"00_Funk1-114-Ab_comp": {"audio_mic": [f"audio_mono-mic/{name}", md5(file)]}}}).encode()
+    files = {"/mic.zip": buffer.getvalue(), "/index.json": index}
+
+    class Mirror(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(files[self.path])))
+            self.end_headers()
+            self.wfile.write(files[self.path])
+
+        def log_message(self, *_):
+            pass
+
+    address = serve(Mirror)
+    local = Index("index.json", f"{address}/index.json", md5(index))
+    local.indexes_dir = local.remote.destination_dir = str(tmp_path)
+    monkeypatch.setitem(guitarset.INDEXES, guitarset.INDEXES["default"], local)
+    sum_ = "0" * 32 if wrong == "archive" else md5(buffer.getvalue())
+    monkeypatch.setitem(guitarset.REMOTES, "audio_mic", RemoteFileMetadata("audio_mono-mic.zip", f"{address}/mic.zip", sum_, "audio_mono-mic"))
+    run = profiles.load("paper", corpus_path=str(tmp_path / "home"))
+    if wrong:
+        with pytest.raises(PaperError, match={"archive": "could not be fetched", "file": "1 files of GuitarSet are altered"}[wrong]):
+            corpus.fetch_guitarset(run)
+    else:
+        assert corpus.fetch_guitarset(run).startswith("1 recordings of GuitarSet (audio_mic), checksums right")
+        assert corpus.recordings(run)[0].style == "Funk"
+
+
+def test_a_folder_of_any_rate_channels_and_length(tmp_path, make_tone):
+    make_tone(tmp_path / "a.wav", 2.7, 48_000, 2)
+    make_tone(tmp_path / "b.flac", 1.0, 22_050)
+    make_tone(tmp_path / "c.ogg", 3.1, 44_100, 1)
+    run = folder_run(tmp_path)
+    found = corpus.recordings(run)
+    assert [corpus.slices(corpus.load(r, run), run).shape for r in found] == [(2, 44_100), (1, 44_100), (3, 44_100)]
+    assert [corpus.slice_count(r, run) for r in found] == [2, 1, 3]
+    assert audio.level_db(corpus.load(found[0], run)) == pytest.approx(audio.level_db(corpus.load(found[1], run)), abs=0.1)
+
+
+def bad(path, kind):
+    if kind == "text":
+        path.write_text("this is no audio")
+    elif kind == "empty":
+        soundfile.write(path, np.zeros(0), 44_100)
+    elif kind == "nan":
+        soundfile.write(path, np.full(60_000, np.nan), 44_100, subtype="FLOAT")
+    elif kind == "short":
+        soundfile.write(path, np.zeros(4000), 44_100)
+    return path
+
+
+@pytest.mark.parametrize("kind, words", [("text", "not readable as audio"), ("empty", "holds no samples"), ("nan", "NaN"), ("short", "lasts 0.09 s, but at least 1 s")])
+def test_bad_audio_is_named_with_the_remedy(tmp_path, kind, words):
+    path = bad(tmp_path / "bad.wav", kind)
+    with pytest.raises(PaperError, match=words) as said:
+        corpus.load(corpus.recordings(folder_run(tmp_path))[0], folder_run(tmp_path))
+    assert "bad.wav" in str(said.value)
+
+
+def test_empty_folder_missing_folder_and_twins(tmp_path, make_tone):
+    with pytest.raises(PaperError, match="holds no audio file"):
+        corpus.recordings(folder_run(tmp_path))
+    with pytest.raises(PaperError, match="is not a folder"):
+        corpus.recordings(folder_run(tmp_path / "nowhere"))
+    make_tone(tmp_path / "a.wav", 1.0), make_tone(tmp_path / "a.flac", 1.0)
+    with pytest.raises(PaperError, match="two files called a"):
+        corpus.recordings(folder_run(tmp_path))
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 20, 60, 360, 720])
+def test_recordings_stay_whole_and_shares_are_70_15_15(n):
+    recordings = corpus.recordings(profiles.load("quick", recordings=n))
+    given = dataset.assign_splits(recordings, profiles.load("quick"))
+    count = Counter(given.values())
+    assert set(given) == {r.name for r in recordings} and sum(count.values()) == n
+    assert count["validation"] == count["test"] == max(1, round(0.15 * n))
+    if n >= 60:  # each of the ten strata (style x part) within one recording of its share
+        for split, share in dataset.SPLITS.items():
+            strata = Counter((r.style, r.part) for r in recordings if given[r.name] == split)
+            assert all(abs(strata[s, p] - share * n / 10) <= 1.01 for s in plucked.STYLES for p in ("comp", "solo"))
+
+
+def test_no_test_recording_was_heard_in_training(small):
+    _, data, _ = small
+    by_split = {s: set(data.index.recording[data.rows(s)]) for s in dataset.SPLITS}
+    assert all(by_split.values()) and not by_split["train"] & by_split["test"] and not by_split["validation"] & (by_split["train"] | by_split["test"])
+
+
+def test_by_clip_leaks_as_it_is_meant_to():
+    from paper_lib import rendering
+
+    data = rendering.render_dataset(profiles.load("tiny", split="by_clip"))
+    assert set(data.index.recording[data.rows("test")]) <= set(data.index.recording[data.rows("train")])
+    assert len(data.rows("train")) / len(data) == pytest.approx(0.7, abs=0.01)
+
+
+def test_too_few_recordings_to_split():
+    with pytest.raises(PaperError, match="3 or more are needed"):
+        dataset.assign_splits(corpus.recordings(profiles.load("quick", recordings=2)), profiles.load("quick"))
+
+
+def test_a_missing_or_damaged_data_set_is_named():
+    with pytest.raises(PaperError, match="run notebook 01_render_dataset first"):
+        dataset.load("quick")
+    from paper_lib import rendering
+
+    data = rendering.render_dataset(profiles.load("tiny", chain_plan="singles"))
+    (data.folder / "audio.npy").write_bytes(b"half a file")
+    with pytest.raises(PaperError, match="damaged"):
+        dataset.load("tiny")
+    assert provenance.read(data.folder)

@@ -1,0 +1,126 @@
+"""The renderer against an independent group's files, and against kills, failures and full disks (notebook 01, sections 2 and 4)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from paper_lib import PaperError, audio, effects, paths, profiles, provenance, rendering
+
+ALIASES = {"fbdelay": "feedback_delay", "sbdelay": "slapback_delay", "hiboost": "high_boost", "lowreduct": "low_reduct", "hireduct": "high_reduct"}
+
+
+def test_the_oracles_files_come_out_again(oracle):
+    clean, rate = soundfile.read(oracle / "clean" / "00_BN1-129-Eb_comp_1.wav", dtype="int16")
+    files = sorted((oracle / "rendered").glob("*.wav"))
+    assert len(files) == 5
+    for file in files:
+        wanted, _ = soundfile.read(file, dtype="int16")
+        chain = tuple(ALIASES.get(name, name) for name in file.stem.split("_"))
+        assert audio.signal_to_error_db(wanted, rendering.render(clean, rate, chain)) > 60, file.name
+
+
+@pytest.fixture
+def clip():
+    return (3000 * np.random.default_rng(0).standard_normal(16_000).clip(-4, 4)).astype(np.int16)
+
+
+def test_every_effect_is_repeatable_and_changes_the_sound(clip):
+    low = audio.to_int16(audio.resample(audio.to_float(clip), 16_000, 44_100))
+    for name in effects.NAMES:
+        one = rendering.render(low, 44_100, (name,))
+        assert np.array_equal(one, rendering.render(low, 44_100, (name,)))
+        assert len(one) == len(low) and not np.array_equal(one, low)
+
+
+def test_the_high_eqs_are_the_identity_at_16_khz(clip):
+    for name in ("high_boost", "high_reduct"):
+        assert np.abs(rendering.render(clip, 16_000, (name,)).astype(int) - clip).max() <= 1
+        assert np.abs(rendering.render(clip, 44_100, (name,)).astype(int) - clip).max() > 100
+
+
+def test_low_boost_adds_ten_decibels_at_the_bottom():
+    t = np.arange(44_100) / 44_100
+    hum = audio.to_int16(0.05 * np.sin(2 * np.pi * 30 * t))
+    assert audio.level_db(rendering.render(hum, 44_100, ("low_boost",))[22_050:]) - audio.level_db(hum[22_050:]) == pytest.approx(10, abs=0.6)
+
+
+def test_a_chain_is_cut_and_resampled_to_the_clip(clip):
+    out = rendering.render(clip, 44_100, ("reverb", "feedback_delay"), 16_000)
+    assert out.dtype == np.int16 and len(out) == round(len(clip) * 16_000 / 44_100)
+    assert np.array_equal(rendering.render(clip, 16_000, effects.DRY), clip)
+
+
+def content(folder):
+    return {p.name: provenance.digest(p) for p in sorted(folder.iterdir())}
+
+
+def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
+    run = profiles.load("tiny", recordings=8)
+    whole = rendering.render_dataset(run).folder
+    code = "from paper_lib import profiles, rendering; rendering.render_dataset(profiles.load('tiny', recordings=8))"
+    environment = os.environ | {"PAPER_DATA": str(tmp_path / "killed")}
+    partial, kills = tmp_path / "killed" / "tiny" / "dataset.partial", 0
+    for lines in (1, 3, 5):
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+        journal = partial / "journal.jsonl"
+        while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if journal.exists():
+            with journal.open("a") as file:
+                file.write('{"recording": "cut sho')  # a line cut off by the kill
+    assert kills >= 2
+    assert not (tmp_path / "killed" / "tiny" / "dataset").exists(), "a half-made data set was taken for a whole one"
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=paths.ROOT, check=True, stderr=subprocess.DEVNULL)
+    assert content(tmp_path / "killed" / "tiny" / "dataset") == content(whole)
+
+
+def test_no_clip_is_lost_or_doubled_and_hashes_hold(small):
+    import hashlib
+
+    run, data, _ = small
+    assert len(data) == 16 * 51 == len(data.index[["excerpt", "chain"]].drop_duplicates())
+    for i in range(0, len(data), 97):
+        assert hashlib.sha256(data.audio[i].tobytes()).hexdigest() == data.index.sha256[i]
+        assert effects.label(tuple(n for n in effects.NAMES if data.index[n][i])) == data.index.chain[i]
+
+
+def test_a_finished_stage_is_not_made_again(small):
+    run, data, _ = small
+    before = (data.folder / "audio.npy").stat().st_mtime_ns
+    assert (rendering.render_dataset(run).folder / "audio.npy").stat().st_mtime_ns == before
+
+
+def test_sox_failing_names_clip_chain_and_its_own_message(monkeypatch):
+    monkeypatch.setitem(effects.BY_NAME, "low_boost", effects.Effect("low_boost", "low_eq", "bass", {"gain_db": 10, "frequency": 30_000}))
+    run = profiles.load("tiny", chain_plan="singles")
+    with pytest.raises(PaperError, match=r"recording p\d_BN.*slice 0.*SoX failed on chain low_boost: .*Nyquist"):
+        rendering.render_dataset(run)
+
+
+@pytest.mark.parametrize("script, word", [(None, "SoX is not installed"), ("echo 'sox:      SoX v14.3.1'", "SoX 14.3.1 is on PATH")])
+def test_missing_or_wrong_sox(monkeypatch, tmp_path, script, word):
+    if script:
+        (tmp_path / "sox").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "sox").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
+    with pytest.raises(PaperError, match=word):
+        rendering.render_dataset(profiles.load("tiny"))
+
+
+def test_a_full_disk_is_seen_before_work_begins(monkeypatch):
+    from collections import namedtuple
+
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
+    with pytest.raises(PaperError, match="needs .* GB but only .* are free"):
+        rendering.render_dataset(profiles.load("tiny"))
+    assert not (paths.data("tiny") / "dataset").exists()
