@@ -1,0 +1,102 @@
+"""The command line as a stranger meets it: what it prints, what it refuses, how it exits."""
+
+import json
+import re
+
+import soundfile
+
+from paper_lib import audio, effects, machine, paths, training
+
+
+def fails(done, *words):
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    last = [line for line in done.stderr.strip().splitlines() if line.startswith("paper:")]
+    assert len(last) == 1 and all(word in last[0] for word in words), done.stderr
+
+
+def test_doctor_finds_everything_here_and_names_what_is_missing(command, tmp_path):
+    done = command("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "SoX 14.4.2" in done.stdout and "torchaudio imports" in done.stdout
+    (tmp_path / "bin").mkdir()
+    done = command("doctor", PATH=str(tmp_path / "bin"))
+    assert done.returncode == 1 and "NOT  SoX not found: install SoX 14.4.2" in done.stdout
+
+
+def test_plan_counts_clips_disk_and_time(command):
+    done = command("plan", "-p", "quick")
+    assert done.returncode == 0, done.stderr
+    assert "60 slices x 51 chains = 3,060 clips, 0.54 GB on disk" in done.stdout
+    assert re.search(r"altogether, about\s+\d+ (s|min)", done.stdout)
+
+
+def test_render_is_the_oracles_renderer(command, oracle, tmp_path):
+    done = command("render", oracle / "clean" / "00_BN1-129-Eb_comp_1.wav", tmp_path / "out.wav", "--chain", "overdrive,flanger,reverb,slapback_delay,high_boost")
+    assert done.returncode == 0, done.stderr
+    ours, rate = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    theirs, _ = soundfile.read(oracle / "rendered" / "overdrive_flanger_reverb_sbdelay_hiboost.wav", dtype="int16")
+    assert rate == 44_100 and audio.signal_to_error_db(theirs, ours) > 60
+
+
+def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
+    tone = make_tone(tmp_path / "a.wav", 1.0)
+    fails(command("render", tone, tmp_path / "b.wav", "--chain", "fuzz"), "unknown effect 'fuzz'", "overdrive")
+    fails(command("render", tmp_path / "none.wav", tmp_path / "b.wav", "--chain", "reverb"), "none.wav", "no such audio file")
+    fails(command("render", tone, tmp_path / "no" / "b.wav", "--chain", "reverb"), "could not be written")
+    (tmp_path / "text.wav").write_text("text")
+    fails(command("render", tmp_path / "text.wav", tmp_path / "b.wav", "--chain", "reverb"), "text.wav", "not readable")
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path, make_tone):
+    run, data, _ = small
+    training.starting_point(run).save_pretrained(tmp_path / "model")
+    tone = make_tone(tmp_path / "a.flac", 7.8, 48_000, 2)
+    done = command("recognize", tone, "--json", "--model", tmp_path / "model", "--window", 5)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["files"][str(tone)]
+    assert len(rows) == 2 and list(rows[0]) == list(effects.NAMES) and all(0 <= p <= 1 for p in rows[0].values())
+    assert "0.0 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
+    fails(command("recognize", tone, "--model", tmp_path / "nothing"), "no recognizer in")
+    fails(command("recognize", tone, "--model", tmp_path / "model", "--window", 0), "window")
+
+
+def test_unknown_profile_notebook_and_reference(command):
+    fails(command("plan", "-p", "huge"), "no profile 'huge'")
+    fails(command("reproduce", "-p", "tiny", "--from", "99"), "no notebook begins with '99'", "01_render_dataset")
+    fails(command("verify", "-p", "tiny"), "no reference run is published for profile 'tiny'", "quick")
+    fails(command("verify", "-p", "quick"), "there is no run of 'quick' to verify")
+
+
+def test_reproduce_without_sox_stops_at_once(command, tmp_path):
+    fails(command("reproduce", "-p", "tiny", PATH=str(tmp_path)), "SoX is not installed", "apt-get install sox")
+
+
+def test_a_failing_cell_is_named_and_an_earlier_stage_is_asked_for(command):
+    done = command("reproduce", "-p", "tiny", "--from", "03")
+    fails(done, "notebook 03_fine_tuning, cell [2] failed", "run notebook 01_render_dataset first")
+
+
+def test_a_cuda_only_torchaudio_is_mended_and_said(tmp_path, monkeypatch):
+    """A stand-in package that fails at import like the real wheel beside a CPU build of torch."""
+    package = tmp_path / "torchaudio"
+    (package / "lib").mkdir(parents=True)
+    (package / "lib" / "_torchaudio.abi3.so").write_bytes(b"")
+    (package / "__init__.py").write_text("import pathlib\nif list((pathlib.Path(__file__).parent / 'lib').glob('*.so')):\n    raise OSError('libc10_cuda.so: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
+    said = machine.mend_torchaudio()
+    assert "mended" in said and "CUDA-only" in said and "(1 files" in said
+    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
+    assert machine.mend_torchaudio() == "torchaudio imports"
+    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
+
+
+def test_torchaudio_works_where_it_is_used():
+    """In a process of its own: mel filter bank and resampling run without the native library."""
+    import subprocess
+    import sys
+
+    code = "import torch, torchaudio; print(torchaudio.transforms.MelSpectrogram(16000)(torch.ones(1, 16000)).shape[1])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT).stdout.strip() == "128"

@@ -1,0 +1,142 @@
+"""Experiments whose answer is known: planted and shuffled labels, overfitting, kill and resume (notebooks 02 and 03)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from paper_lib import PaperError, embedding, metrics, paths, profiles, provenance, recognizer, training
+
+
+def head_score(run, data, x, y):
+    train, val, test = (data.rows(s) for s in ("train", "validation", "test"))
+    head, _ = training.train_head(x[train], y[train], x[val], y[val], run)
+    with torch.inference_mode():
+        return metrics.scores(y[test], (head(torch.from_numpy(x[test])) > 0).numpy())["macro_f1"]
+
+
+def test_the_head_recovers_a_planted_linear_label(small):
+    run, data, array = small
+    x = np.array(array[:, 0])
+    z = (x - x.mean(0)) / (x.std(0) + 1e-9)
+    directions = np.linalg.svd(z, full_matrices=False)[2][:13]
+    assert head_score(run, data, x, (z @ directions.T > 0).astype(np.float32)) > 0.9
+
+
+def test_shuffled_labels_stay_at_chance(small):
+    run, data, array = small
+    shuffled = data.labels[np.random.default_rng(0).permutation(len(data))]
+    by_chance = metrics.scores(shuffled, metrics.chance(shuffled, len(shuffled), 0))["macro_f1"]
+    assert head_score(run, data, np.array(array[:, 0]), shuffled) < by_chance + 0.05
+
+
+def test_a_standardised_head_does_not_care_about_the_embeddings_scale(small):
+    run, data, array = small
+    x = np.array(array[:, 0])
+    train, val = data.rows("train"), data.rows("validation")
+    run = replace(run, head_epochs=5)
+    _, one = training.train_head(x[train], data.labels[train], x[val], data.labels[val], run)
+    _, other = training.train_head(64 * x[train], data.labels[train], 64 * x[val], data.labels[val], run)
+    assert one.validation_loss.to_numpy() == pytest.approx(other.validation_loss.to_numpy(), rel=1e-3)
+
+
+def test_equation_4_by_hand():
+    logits, truth = torch.tensor([[0.0, 2.0], [-1.0, 0.5]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    p = torch.sigmoid(logits).double()
+    by_hand = -(truth * p.log() + (1 - truth) * (1 - p).log()).sum() / 2
+    assert training.bce(logits, truth).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+def test_fine_tuning_starts_exactly_at_the_frozen_model(small):
+    run, data, array = small
+    model, rows = training.starting_point(run).eval(), data.rows("validation")[:20]
+    frozen, _ = training.fit_head(run, data, array, "frozen", run.pooling, run.standardise)
+    _, logits = training.predict(model, data, rows)
+    assert torch.sigmoid(logits).numpy() == pytest.approx(frozen[rows], abs=1e-4)
+
+
+def test_32_clips_are_overfitted_end_to_end(small):
+    run, data, _ = small
+    rows = data.rows("train")
+    rows = rows[np.random.default_rng(3).permutation(len(rows))][:32]
+    run = replace(run, finetune_start="fresh_head", finetune_clips=0, finetune_batch=4, accumulation=1, finetune_patience=100, dropout=0.0)
+    model, history = training.finetune(run, data, "overfit", encoder_rate=1e-3, epochs=40, train_rows=rows, validation_rows=rows)
+    present = data.labels[rows].sum(0) > 0
+    _, logits = training.predict(model, data, rows)
+    said = (logits > 0).numpy()
+    assert metrics.scores(data.labels[rows][:, present], said[:, present])["macro_f1"] == 1.0
+    start = training.starting_point(run).encoder.state_dict()
+    assert any(not torch.equal(v, start[k]) for k, v in model.encoder.state_dict().items()), "the encoder did not move"
+
+
+CODE = """
+import sys; from dataclasses import replace; from paper_lib import dataset, profiles, training
+run = replace(profiles.load("tiny", profile="small", recordings=16, head_epochs=40), finetune_clips=48)
+training.finetune(run, dataset.load(run), "resumed", epochs=2, checkpoint_every=1)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_weights(small, tmp_path):
+    run, data, _ = small
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    models = paths.data("small") / "models"
+    results = []
+    for kill in (True, False):
+        if kill:
+            process = subprocess.Popen([sys.executable, "-c", CODE], env=environment, cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+            checkpoint = models / "resumed.partial" / "checkpoint.pt"
+            while process.poll() is None and not checkpoint.exists():
+                time.sleep(0.01)
+            time.sleep(0.5)
+            assert process.poll() is None, "finished before it could be killed"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not (models / "resumed").exists()
+        subprocess.run([sys.executable, "-c", CODE], env=environment, cwd=paths.ROOT, check=True, stderr=subprocess.DEVNULL)
+        results.append([provenance.digest(models / "resumed" / f) for f in ("model.safetensors", "history.csv")])
+        if kill:
+            (models / "resumed").rename(tmp_path / "first")
+    assert results[0] == results[1]
+
+
+def test_a_saved_recognizer_answers_as_before(small, tmp_path):
+    run, data, _ = small
+    model = training.starting_point(run).eval()
+    model.save_pretrained(tmp_path / "saved")
+    x = torch.from_numpy(data.clips([3]))
+    with torch.inference_mode():
+        assert torch.equal(recognizer.load(tmp_path / "saved")(x), model(x))
+    with pytest.raises(PaperError, match="no recognizer in"):
+        recognizer.load(tmp_path / "nothing")
+
+
+def test_stages_name_the_notebook_that_is_missing():
+    with pytest.raises(PaperError, match="run notebook 02_frozen_embeddings first"):
+        training.starting_point(profiles.load("tiny"))
+
+
+def test_a_raw_head_is_the_identity_scaling(small):
+    run, data, array = small
+    training.fit_head(run, data, array, "raw", run.pooling, False)
+    head = training.load_head(run, "raw")
+    assert (head.mean == 0).all() and (head.scale == 1).all()
+
+
+def test_changed_parameters_are_a_new_stage(small):
+    run, data, array = small
+    one = training.fit_head(run, data, array, "changing", run.pooling, True)[0]
+    assert np.array_equal(one, training.fit_head(run, data, array, "changing", run.pooling, True)[0])
+    assert not np.array_equal(one, training.fit_head(replace(run, seed=1), data, array, "changing", run.pooling, True)[0])
+
+
+def test_statistics_over_time():
+    frames = torch.tensor([[[1.0], [3.0], [2.0]]])
+    assert embedding.time_statistics(frames)[0, :, 0].tolist() == pytest.approx([2.0, np.std([1, 3, 2]), 1.5])
+    assert embedding.pool(np.arange(6).reshape(1, 3, 2), "mean").tolist() == [[0, 1]]
+    assert embedding.pool(np.arange(6).reshape(1, 3, 2), "mean_sd_mad").shape == (1, 6)

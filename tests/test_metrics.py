@@ -1,0 +1,85 @@
+"""Scores against known values (Section 2.3.4, notebooks 04 and 05)."""
+
+import numpy as np
+import pytest
+
+from paper_lib import metrics, profiles, report
+
+
+def test_micro_and_macro_f1_by_hand():
+    truth = np.array([[1, 0], [1, 0], [0, 1], [0, 0]])
+    said = np.array([[1, 0], [0, 0], [0, 1], [0, 1]])
+    # class 0: tp 1, fp 0, fn 1 -> 2/3; class 1: tp 1, fp 1, fn 0 -> 2/3; together tp 2, fp 1, fn 1 -> 4/6
+    assert metrics.scores(truth, said) == pytest.approx({"micro_f1": 2 / 3, "macro_f1": 2 / 3})
+    assert metrics.per_class(truth, said).tolist() == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_the_papers_tables_agree_with_each_other():
+    values = np.array(list(report.PAPER_TABLE_3.values()))
+    assert values.mean(0) == pytest.approx([0.5431, 0.8540], abs=5e-5)
+
+
+def test_counts_lead_to_the_same_f1_as_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, said, recordings = rng.integers(0, 2, (90, 13)), rng.integers(0, 2, (90, 13)), np.repeat(np.arange(9), 10)
+    tp, fp, fn = metrics.counts(truth, said, recordings).sum(0)
+    assert metrics.f1_of(tp, fp, fn) == pytest.approx(metrics.per_class(truth, said))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_claim():
+    # a recogniser that is right with probability 0.8, differently good from recording to recording
+    covered, expected = 0, None
+    def draw(rng, n):
+        skill = np.repeat(rng.normal(0.8, 0.05, n), 20)
+        truth = rng.integers(0, 2, (20 * n, 1))
+        return truth, np.where(rng.random((20 * n, 1)) < skill[:, None], truth, 1 - truth), np.repeat(np.arange(n), 20)
+    truth, said, _ = draw(np.random.default_rng(99), 20_000)
+    expected = metrics.scores(truth, said)["macro_f1"]
+    for seed in range(100):
+        ends = metrics.intervals(*draw(np.random.default_rng(seed), 30), 300, seed)["macro_f1"]
+        covered += ends[0] <= expected <= ends[1]
+    assert 86 <= covered <= 100
+
+
+def test_intervals_over_recordings_are_wider_where_recordings_agree_within_themselves():
+    truth = np.ones((100, 1), int)
+    said = np.repeat(np.array([1, 0] * 5), 10)[:, None]
+    by_recording = np.ptp(metrics.intervals(truth, said, np.repeat(np.arange(10), 10), 500, 0)["macro_f1"])
+    by_clip = np.ptp(metrics.intervals(truth, said, np.arange(100), 500, 0)["macro_f1"])
+    assert by_recording > 2 * by_clip
+
+
+def test_chance_says_each_label_as_often_as_training_has_it():
+    labels = (np.random.default_rng(0).random((4000, 13)) < 0.2).astype(int)
+    assert metrics.chance(labels, 4000, 0).mean(0) == pytest.approx(labels.mean(0), abs=0.04)
+    assert metrics.majority(labels, 3).sum() == 0
+
+
+def test_confusions():
+    truth, said = np.zeros((4, 13), int), np.zeros((4, 13), int)
+    truth[:, 0] = 1
+    said[0, 0], said[1, 1], said[2, 1] = 1, 1, 1  # three misses, two of them answered with the second effect
+    assert metrics.confusions(truth, said).iloc[0, 1] == pytest.approx(2 / 3)
+
+
+def test_purity_and_silhouette():
+    blobs = np.repeat(np.eye(3) * 10, 6, axis=0) + np.random.default_rng(0).normal(size=(18, 3))
+    labels = np.repeat([0, 1, 2], 6)
+    assert metrics.neighbour_purity(blobs, labels) == 1.0 and metrics.silhouette(blobs, labels) > 0.5
+    noise = np.random.default_rng(1).normal(size=(600, 3))
+    assert metrics.neighbour_purity(noise, np.repeat(np.arange(4), 150)) == pytest.approx(0.25, abs=0.04)
+    assert metrics.neighbour_purity(np.zeros((8, 2)), np.array([0, 1] * 4), k=7) == pytest.approx(3 / 7)
+    assert np.isnan(metrics.silhouette(blobs[:3], np.arange(3)))
+
+
+def test_the_paired_gain_is_sharper_than_two_intervals():
+    rng = np.random.default_rng(0)
+    skill = np.repeat(rng.uniform(0.3, 0.9, 12), 30)[:, None]
+    truth = np.ones((360, 13), int)
+    a = (rng.random((360, 13)) < skill).astype(int)
+    b = np.where(rng.random((360, 13)) < 0.3, 1, a)  # always at least as good
+    run, recordings = profiles.load("quick"), np.repeat(np.arange(12), 30)
+    gain = report.paired_gain(truth, a, b, recordings, run)
+    assert gain["lo"] > 0 and gain["lo"] < gain["gain"] < gain["hi"]
+    single = metrics.intervals(truth, b, recordings, 1000, 0)["macro_f1"]
+    assert gain["hi"] - gain["lo"] < single[1] - single[0]
