@@ -16,7 +16,7 @@ verify: setup
 test:
 	@$(PYTHON) paper_lib/bootstrap.py --test
 	@.venv/bin/python -m pytest -q tests --durations=12
-	@.venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
+	@PAPER_FIGURES=$(CURDIR)/data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
 
 lab: setup
 	@.venv/bin/jupyter lab notebooks

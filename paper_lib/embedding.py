@@ -5,6 +5,8 @@ Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from .dataset import Dataset
 from .profiles import Profile
 
 KINDS = ("frozen", "random_frozen", "logmel")
+CHUNK = 192  # clips between two notes of progress
 
 
 def time_statistics(frames: torch.Tensor) -> torch.Tensor:
@@ -55,23 +58,31 @@ def weights_digest(module: nn.Module) -> str:
     return provenance.array_digest(*(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items())))
 
 
-def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: int = 0, after=None, batch: int = 4, label: str = "") -> None:
+def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: int = 0, after=None, label: str = "") -> None:
     """Fill out[first:] with the time statistics of the clips `rows[first:]`; `after(done)` is called now and then.
 
-    Results go straight into `out`: keeping each batch's little tensor instead fragments the heap by gigabytes.
+    On a CPU, clip by clip in as many workers as torch has threads, one thread each: faster than one worker with all threads
+    (the network is memory-bound), and the numbers do not depend on how many there are. Results go straight into `out`:
+    keeping each batch's little tensor instead fragments the heap by gigabytes.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device)
-    batch = batch if device.type == "cpu" else 64
+    batch, workers = (1, torch.get_num_threads()) if device.type == "cpu" else (64, 1)
+
+    def work(start: int) -> int:
+        part = rows[start : start + batch]
+        with torch.inference_mode():
+            out[start : start + len(part)] = time_statistics(module(torch.from_numpy(data.clips(part)).to(device))).cpu().numpy()
+        return len(part)
+
     bar = tqdm(total=len(rows), initial=first, unit="clip", desc=f"embedding {label}".strip())
-    with torch.inference_mode(), bar:
-        for start in range(first, len(rows), batch):
-            part = rows[start : start + batch]
-            frames = module(torch.from_numpy(data.clips(part)).to(device))
-            out[start : start + len(part)] = time_statistics(frames).cpu().numpy()
-            bar.update(len(part))
-            if after and (start // batch) % 50 == 49:
-                after(start + len(part))
+    with machine.one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool, bar:
+        for begin in range(first, len(rows), CHUNK):  # whole chunks, so that what `after` hears of is complete
+            end = min(begin + CHUNK, len(rows))
+            for count in pool.map(work, range(begin, end, batch)):
+                bar.update(count)
+            if after:
+                after(end)
     module.cpu()
 
 
@@ -81,7 +92,7 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
     module = front_end(kind, profile)
     folder = paths.data(profile.profile) / f"embedding_{kind}"
     inputs = {"dataset": data.content, "weights": weights_digest(module)}
-    stage = provenance.Stage(folder, {"kind": kind, "threads": profile.threads}, inputs, ("embedding", "codec"))
+    stage = provenance.Stage(folder, {"kind": kind}, inputs, ("embedding", "codec"))
     if not stage.current():
         work = stage.begin()
         with torch.inference_mode():
@@ -89,7 +100,7 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
         shape, file, count = (len(data), 3, channels), work / "embedding.npy", work / "done"
         paths.require_disk(folder, int(np.prod(shape)) * 4, "the embeddings")
         if not (file.exists() and count.exists()):
-            np.lib.format.open_memmap(file, "w+", np.float32, shape).flush()
+            paths.new_array(file, np.float32, shape)
             count.write_text("0")
         out = np.lib.format.open_memmap(file, "r+")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
@@ -34,6 +35,19 @@ def settle(threads: int) -> None:
             pass  # another C library: slower, never wrong
     torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Inside, torch uses one thread: for work on matrices so small that waking a second thread costs more than it saves."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def sox_version() -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from sklearn.manifold import TSNE
 from sklearn.metrics import average_precision_score, f1_score, silhouette_score
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from . import effects, keyed
 
@@ -86,3 +88,9 @@ def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
     if not 2 <= len(set(labels)) < len(labels):
         return float("nan")
     return float(silhouette_score(points, labels))
+
+
+def tsne(points: np.ndarray, perplexity: float, seed: int, init: str = "pca") -> np.ndarray:
+    """(n, 2) t-SNE map of (n, channels) points; on one thread, which is faster for so few and always the same."""
+    with threadpool_limits(1):
+        return TSNE(perplexity=perplexity, init=init, random_state=seed, n_jobs=1).fit_transform(points)

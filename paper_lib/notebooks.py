@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
-from . import PaperError, paths, provenance
+from . import PaperError, paths, provenance, report
 from .profiles import Profile
 
 
@@ -84,7 +86,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
             continue
         rerun = True
         print(f"[{i + 1}/{len(books)}] {path.stem}", flush=True)
-        beside = folder / f".{path.stem}.running.ipynb"
+        beside, start = folder / f".{path.stem}.running.ipynb", time.perf_counter()
         try:
             papermill.execute_notebook(str(path), str(beside), parameters=asdict(profile), kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False)  # fmt: skip
         except PapermillExecutionError as problem:
@@ -95,11 +97,12 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
         os.replace(beside, folder / path.name)
         (folder / f"{path.stem}.failed.ipynb").unlink(missing_ok=True)
         paths.write_beside(record, json.dumps({"key": key}) + "\n")
+        print(f"[{i + 1}/{len(books)}] {path.stem}: done in {time.perf_counter() - start:.0f} s", flush=True)
     print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
 
 
 def publish(profile: Profile) -> None:
-    """Make the present run of `profile` the reference: tables and manifest to figures/reference, for `quick` also the executed notebooks."""
+    """Make the present run of `profile` the reference: tables and manifest to figures/reference, for `quick` also the executed notebooks and the README's table."""
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -108,3 +111,8 @@ def publish(profile: Profile) -> None:
     if profile.profile == "quick":
         for path in listing():
             shutil.copy(paths.data("quick") / "notebooks" / path.name, path)
+        readme = paths.ROOT / "README.md"
+        before, _, rest = readme.read_text().partition("<!-- table_2 -->")
+        after = rest.partition("<!-- /table_2 -->")[2]
+        table = report.overview(pd.read_csv(target / "table_2_overall.csv"))
+        paths.write_beside(readme, f"{before}<!-- table_2 -->\n{table}\n<!-- /table_2 -->{after}")

@@ -46,6 +46,22 @@ def require_disk(folder: Path, need: int, what: str) -> None:
         )
 
 
+def new_array(path: Path, dtype, shape: tuple[int, ...]) -> None:
+    """An .npy file of zeros whose disk blocks are all reserved, so that filling it memory-mapped cannot meet a full disk."""
+    import numpy as np
+
+    beside = path.with_name(f".{path.name}.new")
+    np.lib.format.open_memmap(beside, "w+", dtype, shape).flush()
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with beside.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, beside.stat().st_size)
+    except OSError as problem:
+        beside.unlink()
+        raise PaperError(f"could not reserve {path}: {problem.strerror}; free some space, or point PAPER_DATA at a larger disk.") from problem
+    os.replace(beside, path)
+
+
 def write_beside(path: Path, data: bytes | str) -> None:
     """Write a whole file or none: to a neighbour first, then rename."""
     path = Path(path)

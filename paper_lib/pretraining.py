@@ -80,7 +80,7 @@ def si_sdr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     return 10 * torch.log10(target.square().sum(-1) / ((target - estimate).square().sum(-1) + 1e-9) + 1e-9)
 
 
-def pretrain(folder: Path, steps: int, rate: float = 1e-3, size: int = 8, seconds: float = 1.0, takes: int = 200, threads: int = 2) -> EnCodec:
+def pretrain(folder: Path, steps: int, rate: float = 1e-3, size: int = 8, seconds: float = 0.5, takes: int = 200, threads: int = 2) -> EnCodec:
     """Train (or resume) the small codec for `steps` steps in `folder`; every 100 steps a checkpoint and a line in curve.csv."""
     machine.settle(threads)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +75,8 @@ def load(folder: Path) -> EffectRecognizer:
     """A saved recognizer, in eval mode."""
     if not (Path(folder) / "model.safetensors").exists():
         raise PaperError(f"no recognizer in {folder}: notebook 03 (or paper reproduce) makes one.")
-    return EffectRecognizer.from_pretrained(Path(folder)).eval()
+    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
+        return EffectRecognizer.from_pretrained(Path(folder)).eval()
 
 
 def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:

@@ -92,8 +92,7 @@ def render_dataset(profile: Profile) -> Dataset:
     file = work / "audio.npy"
     if not file.exists():
         done = {}
-        np.lib.format.open_memmap(file.with_suffix(".new"), "w+", np.int16, shape).flush()
-        os.replace(file.with_suffix(".new"), file)
+        paths.new_array(file, np.int16, shape)
     clips = np.lib.format.open_memmap(file, "r+")
 
     def work_on(i: int) -> tuple[int, list[str]]:

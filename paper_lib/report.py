@@ -103,6 +103,15 @@ def table_2(truth, said: dict[str, np.ndarray], recordings, profile: Profile) ->
     return pd.DataFrame(rows)[columns]
 
 
+def overview(table: pd.DataFrame) -> str:
+    """A Table 2 as the README shows it: Markdown, three decimals, intervals in brackets."""
+    lines = ["| model | source | micro-F1 | macro-F1 | clips |", "|---|---|---|---|---|"]
+    for row in table.itertuples():
+        score = lambda s: f"{getattr(row, s + '_f1'):.3f}" + ("" if pd.isna(getattr(row, s + "_lo")) else f" ({getattr(row, s + '_lo'):.3f} to {getattr(row, s + '_hi'):.3f})")
+        lines.append(f"| {row.model} | {row.source} | {score('micro')} | {score('macro')} | {row.n_clips:,} |")
+    return "\n".join(lines)
+
+
 def gains(table: pd.DataFrame) -> pd.DataFrame:
     """Absolute and relative gain of fine-tuned over frozen, paper and run, from a Table 2."""
     rows = []

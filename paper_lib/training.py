@@ -18,7 +18,7 @@ from . import PaperError, codec, keyed, machine, metrics, paths, provenance
 from .dataset import Dataset
 from .embedding import embed_rows, pool
 from .profiles import Profile, subset
-from .recognizer import EffectRecognizer, Head
+from .recognizer import EffectRecognizer, Head, load
 
 HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
 FINETUNE_PARAMETERS = (
@@ -45,6 +45,7 @@ def judge(logits: torch.Tensor, truth: np.ndarray) -> dict[str, float]:
 # --- the head on frozen embeddings ------------------------------------------------------------------------------------
 
 
+@machine.one_thread()
 def train_head(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, profile: Profile, standardise: bool = True) -> tuple[Head, pd.DataFrame]:
     """Train Eq. 3 on embeddings (clips, inputs) and labels (clips, 13): AdamW at a constant rate, the epoch with the best
     validation macro-F1 kept, stopped after `head_patience` epochs without a better one. Returns the head in eval mode and one row an epoch."""
@@ -152,8 +153,8 @@ def finetune(
 ) -> tuple[EffectRecognizer, pd.DataFrame]:  # fmt: skip
     """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
 
-    AdamW, two rates, cosine annealing, gradient accumulation; after each epoch the validation macro-F1 decides what is kept. Epoch 0 is
-    the starting point itself. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result.
+    AdamW, two rates, cosine annealing, gradient accumulation; of the epochs trained, the one with the best validation macro-F1 is kept.
+    Epoch 0 in the history is the starting point itself, for comparison only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result.
     Returns the best model and one row an epoch.
     """
     machine.settle(profile.threads)
@@ -169,7 +170,7 @@ def finetune(
     stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics"))
     if not stage.current():
         _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name)
-    return EffectRecognizer.from_pretrained(folder).eval(), pd.read_csv(folder / "history.csv")
+    return load(folder), pd.read_csv(folder / "history.csv")
 
 
 def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name) -> None:
@@ -204,7 +205,7 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_
         _, logits = predict(plain, data, validation_rows, f"validation, epoch {epoch}")
         seen = judge(logits, truth)
         state["history"].append({"epoch": epoch, "train_loss": train_loss} | seen)
-        if seen["validation_macro_f1"] > state["best_f1"]:
+        if epoch and seen["validation_macro_f1"] > state["best_f1"]:
             state.update(best_f1=seen["validation_macro_f1"], best_epoch=epoch)
             plain.save_pretrained(work / "best")
             np.save(work / "validation_probabilities.npy", torch.sigmoid(logits).numpy())

@@ -77,7 +77,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
 
     def clips(rows):
         seen.append(int(rows[0]))
-        if len(seen) == 120:
+        if len(seen) == 450:
             raise KeyboardInterrupt
         return original(rows)
 
@@ -88,7 +88,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
     seen.clear()
     monkeypatch.setattr(data, "clips", lambda rows: (seen.append(int(rows[0])), original(rows))[1])
     again = embedding.embed_dataset(run, data, "frozen")
-    assert min(seen) == 400 and np.array_equal(again, array)
+    assert min(seen) == 2 * embedding.CHUNK and np.array_equal(again, array)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

@@ -112,6 +112,11 @@ def test_every_published_artefact_is_in_its_manifest_and_unaltered():
             assert {f"{name}.csv", f"{name}.png", f"{name}.svg"} <= set(manifest)
 
 
+def test_the_readme_shows_the_reference_run():
+    table = report.overview(pd.read_csv(paths.reference("quick") / "table_2_overall.csv"))
+    assert f"<!-- table_2 -->\n{table}\n<!-- /table_2 -->" in (paths.ROOT / "README.md").read_text()
+
+
 def test_verify_tells_equal_near_far_and_altered(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "reference", lambda profile: tmp_path / "reference" / profile)
     run = profiles.load("tiny")

@@ -52,7 +52,7 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path):
 
 
 def test_real_clips_of_any_folder_run_through(oracle, tmp_path):
-    profile = write_profile(tmp_path, "mine", "quick", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, head_epochs=10, finetune_epochs=1, finetune_clips=32, paper_rate_epochs=0, bootstrap=50)
+    profile = write_profile(tmp_path, "mine", "quick", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, head_epochs=10, finetune_epochs=1, finetune_clips=32, contrast_epochs=0, bootstrap=50)
     finish(start(profile, tmp_path))
     table = pd.read_csv(tmp_path / "figures" / "mine" / "table_2_overall.csv")
     assert set(table.model) == {"chance", "majority", "logmel", "random_frozen", "frozen", "finetuned"}
