@@ -11,12 +11,28 @@ import os
 from pathlib import Path
 
 import torch
-from l3ac import CONFIG_DIR, L3ACConfig
+from l3ac import CONFIG_DIR, L3ACConfig, layers
 from l3ac.en_codec import EnCodec, ModelConfig
+from l3ac.xtract.nn import EPS
 from torch import nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from . import PaperError, paths, provenance
+
+# l3ac compiles these two functions with TorchScript, whose first calls take another backward path than later ones: a training
+# that was killed and resumed would then differ in the last bit from one that was not. The same formulas, run eagerly, do not.
+
+
+def _snake(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    return x + (alpha + EPS).reciprocal() * torch.sin(alpha * x).pow(2)
+
+
+def _channel_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    return weight * (centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + eps)) + bias
+
+
+layers.snake, layers.channel_norm = _snake, _channel_norm
 
 HUB_REPOSITORY = "zhai-lw/L3AC"
 HUB_MODELS = ("3kbps", "1k5bps", "1kbps", "0k75bps")

@@ -91,7 +91,8 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
             papermill.execute_notebook(str(path), str(beside), parameters=asdict(profile), kernel_name="python3", cwd=str(paths.NOTEBOOKS), progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False)  # fmt: skip
         except PapermillExecutionError as problem:
             os.replace(beside, folder / f"{path.stem}.failed.ipynb")
-            raise PaperError(f"notebook {path.stem}, cell [{problem.exec_count}] failed: {problem.ename}: {problem.evalue}") from problem
+            # counted without the cell that papermill injects
+            raise PaperError(f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: {problem.ename}: {problem.evalue}") from problem
         done = clean(nbformat.read(beside, 4))
         nbformat.write(done, beside)
         os.replace(beside, folder / path.name)

@@ -142,7 +142,7 @@ def verify(profile: str, tolerance: float = 0.05) -> pd.DataFrame:
     """
     reference, run = paths.reference(profile), paths.figures(profile)
     if not (reference / "manifest.json").exists():
-        raise PaperError(f"no reference run is published for profile {profile!r}; there is one for: {', '.join(sorted(p.name for p in paths.reference('').iterdir()))}.")
+        raise PaperError(f"no reference run is published for profile {profile!r}; there is one for: {', '.join(sorted(p.name for p in paths.reference('').glob('*')))}.")
     if not (run / "manifest.json").exists():
         raise PaperError(f"there is no run of {profile!r} to verify: paper reproduce -p {profile} makes one.")
     published = json.loads((reference / "manifest.json").read_text())["artefacts"]

@@ -181,3 +181,10 @@ def test_an_unreachable_hub_a_dropped_file_and_an_unknown_one(serve, published, 
     assert "refused:" in load_in_a_fresh_process(serve(hub(fewer, declared, {})), tmp_path)
     with pytest.raises(PaperError, match="unknown L3AC model '9kbps'"):
         codec.load("hub:9kbps")
+
+
+def test_the_eager_formulas_are_l3acs_own():
+    """`codec` replaces two compiled functions of l3ac; in a process that does not, the same network gives the same numbers."""
+    code = "import torch, json; from l3ac import CONFIG_DIR, L3ACConfig; from l3ac.en_codec import EnCodec\n{}\ntorch.manual_seed(0); n = EnCodec(L3ACConfig(config_file=CONFIG_DIR / '3kbps.toml').network_config).eval(); x = torch.randn(1, 960)\nwith torch.inference_mode(): print(json.dumps(n(x)['generated_audio'][0].tolist()))"
+    plain, ours = (json.loads(subprocess.run([sys.executable, "-c", code.format(more)], capture_output=True, text=True, cwd=paths.ROOT).stdout) for more in ("", "import paper_lib.codec"))
+    assert plain == pytest.approx(ours, abs=1e-6) and np.ptp(plain) > 0
