@@ -36,23 +36,27 @@ def transformer(chain: effects.Chain) -> sox.Transformer:
 def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None) -> np.ndarray:
     """Apply `chain` to (n,) int16 at `rate` Hz; (m,) int16 at `out_rate`, cut to the input's duration.
 
-    SoX resamples after the last effect, before it rounds to 16 bit. An effect's tail beyond the clip is dropped.
+    Resampling is done on SoX's 16-bit result, not by SoX at the end of the chain: SoX's tremolo lowers its level to leave headroom for
+    whatever follows in the chain, a resampler included (by 3 dB). An effect's tail beyond the clip is dropped.
     """
     out_rate = out_rate or rate
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise PaperError(f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}.")
     tfm = transformer(chain)
-    tfm.set_output_format(rate=out_rate)
     try:
         out = tfm.build_array(input_array=samples, sample_rate_in=rate)
     except sox.SoxError as problem:
         machine.require_sox()
         message = str(problem).partition("Stderr:")[2].strip() or str(problem)
         raise PaperError(f"SoX failed on chain {effects.label(chain)}: {message}") from problem
+    if len(out) < len(samples):
+        raise PaperError(f"SoX returned {len(out)} samples instead of {len(samples)} for chain {effects.label(chain)}.")
+    out = out[: len(samples)]
+    if out_rate == rate:
+        return out
     wanted = int(round(len(samples) * out_rate / rate))
-    if len(out) < wanted - out_rate // 100:
-        raise PaperError(f"SoX returned {len(out)} samples instead of {wanted} for chain {effects.label(chain)}.")
-    return np.pad(out[:wanted], (0, max(0, wanted - len(out))))
+    low = audio.to_int16(audio.resample(audio.to_float(out), rate, out_rate))[:wanted]
+    return np.pad(low, (0, wanted - len(low)))
 
 
 def size(profile: Profile) -> tuple[int, int, int]:

@@ -56,6 +56,15 @@ def test_a_chain_is_cut_and_resampled_to_the_clip(clip):
     assert np.array_equal(rendering.render(clip, 16_000, effects.DRY), clip)
 
 
+def test_resampling_does_not_change_a_chains_level():
+    # SoX's own resampler at the end of a chain would take 3 dB off every tremolo
+    t = np.arange(44_100) / 44_100
+    note = audio.to_int16(0.3 * np.sin(2 * np.pi * 440 * t))
+    for name in ("tremolo", "phaser", "reverb"):
+        levels = [audio.level_db(rendering.render(note, 44_100, (name,), rate)) for rate in (44_100, 16_000)]
+        assert levels[0] == pytest.approx(levels[1], abs=0.05)
+
+
 def content(folder):
     return {p.name: provenance.digest(p) for p in sorted(folder.iterdir())}
 
