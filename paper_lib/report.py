@@ -173,7 +173,8 @@ def figure_1(history: pd.DataFrame, paper_rate: str = "") -> plt.Figure:
     for axis, (column, title) in zip(axes, {"train_loss": "training loss", "validation_loss": "validation loss", "validation_macro_f1": "validation macro-F1"}.items()):
         for i, (model, part) in enumerate(history.groupby("model", sort=False)):
             axis.plot(part.epoch, part[column], marker="o" if len(part) < 30 else None, ms=4, label=model, color=sns.color_palette()[i])
-        axis.set_xlabel("epoch")
+        axis.set_xscale("symlog", linthresh=2)  # a fine-tuning of few epochs beside a head's many
+        axis.set_xlabel("epoch (logarithmic beyond 2)")
         axis.set_title(title)
     axes[2].legend(fontsize=8)
     return figure
@@ -193,7 +194,7 @@ def per_class_bars(table: pd.DataFrame) -> plt.Figure:
     axis.set_xticks(range(len(effects.NAMES)), [n.replace("_", "\n") for n in effects.NAMES], fontsize=8)
     axis.set_ylim(0, 1)
     axis.set_ylabel("F1 (95 % interval over recordings)")
-    axis.legend(fontsize=8, ncol=len(models))
+    axis.legend(fontsize=8, ncol=len(models), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return figure
 
 
