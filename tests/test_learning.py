@@ -14,8 +14,8 @@ import torch
 from paper_lib import PaperError, embedding, metrics, paths, profiles, provenance, recognizer, training
 
 
-def head_score(run, data, x, y):
-    train, val, test = (data.rows(s) for s in ("train", "validation", "test"))
+def head_score(run, data, x, y, rows=None):
+    train, val, test = rows or (data.rows(s) for s in ("train", "validation", "test"))
     head, _ = training.train_head(x[train], y[train], x[val], y[val], run)
     with torch.inference_mode():
         return metrics.scores(y[test], (head(torch.from_numpy(x[test])) > 0).numpy())["macro_f1"]
@@ -26,7 +26,9 @@ def test_the_head_recovers_a_planted_linear_label(small):
     x = np.array(array[:, 0])
     z = (x - x.mean(0)) / (x.std(0) + 1e-9)
     directions = np.linalg.svd(z, full_matrices=False)[2][:13]
-    assert head_score(run, data, x, (z @ directions.T > 0).astype(np.float32)) > 0.9
+    # clips at random: the question is whether the head finds a rule that is there, not how 11 recordings stand for a 12th
+    rows = np.split(np.random.default_rng(0).permutation(len(x)), [int(0.7 * len(x)), int(0.85 * len(x))])
+    assert head_score(run, data, x, (z @ directions.T > 0).astype(np.float32), rows) > 0.9
 
 
 def test_shuffled_labels_stay_at_chance(small):
