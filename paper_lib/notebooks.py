@@ -33,11 +33,22 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = _joined([o for o in cell.outputs if o.get("name") != "stderr"])
             for output in cell.outputs:
                 if "execution_count" in output:
                     output["execution_count"] = count
     return notebook
+
+
+def _joined(outputs: list) -> list:
+    """Adjacent pieces of printed text as one: where the kernel cuts the stream is chance."""
+    out = []
+    for output in outputs:
+        if out and output.output_type == out[-1].output_type == "stream" and output.name == out[-1].name:
+            out[-1].text += output.text
+        else:
+            out.append(output)
+    return out
 
 
 def source_digest(path: Path) -> str:
