@@ -78,7 +78,7 @@ def plan(args) -> None:
     """Estimate from a short measurement: a few chains rendered, two clips embedded, one training step."""
     import torch
 
-    from . import audio, codec, effects, embedding, machine, plucked, rendering, training
+    from . import audio, codec, effects, machine, plucked, rendering
 
     profile = _profile(args)
     machine.require_sox()

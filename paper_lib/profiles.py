@@ -6,7 +6,7 @@ The defaults below are the ``quick`` profile's values; a test holds the two, and
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import yaml

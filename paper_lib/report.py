@@ -6,7 +6,6 @@ Every table is a .csv and a .md, every figure a .png, an .svg and the .csv that 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt

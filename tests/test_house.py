@@ -4,7 +4,6 @@ import ast
 import json
 import re
 import tomllib
-from dataclasses import fields
 
 import nbformat
 import numpy as np
