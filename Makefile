@@ -15,7 +15,7 @@ verify: setup
 
 test:
 	@$(PYTHON) paper_lib/bootstrap.py --test
-	@.venv/bin/python -m pytest -q tests --durations=12
+	@.venv/bin/python -m pytest -q tests -n 2 --dist worksteal --durations=12
 	@PAPER_FIGURES=$(CURDIR)/data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
 
 lab: setup
