@@ -16,7 +16,9 @@ verify: setup
 test:
 	@$(PYTHON) paper_lib/bootstrap.py --test
 	@.venv/bin/python -m pytest -q tests -n 2 --dist worksteal --durations=12
-	@PAPER_FIGURES=$(CURDIR)/data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
+	@rm -rf data/nbval_figures
+	@PAPER_FIGURES=data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/0*.ipynb --override-ini=timeout=0
+	@PAPER_FIGURES=data/nbval_figures .venv/bin/paper verify --tolerance 0.15
 
 lab: setup
 	@.venv/bin/jupyter lab notebooks

@@ -39,7 +39,6 @@ layers.snake, layers.channel_norm = _snake, _channel_norm
 HUB_REPOSITORY = "zhai-lw/L3AC"
 HUB_MODELS = ("3kbps", "1k5bps", "1kbps", "0k75bps")
 PARTS = ("encoder", "en_encoder", "quantizer", "en_decoder", "decoder")
-CHANNELS = 128  # of the embedding, in every published configuration (the paper's "C = 512" is the decoder's width)
 
 
 def build(config: ModelConfig, seed: int = 0) -> EnCodec:

@@ -30,6 +30,7 @@ GUITARSET_ENDINGS = {
     "audio_hex_original": "_hex.wav",
     "audio_hex_debleeded": "_hex_cln.wav",
 }
+GUITARSET_SLICES = 2004  # full 5-s slices in its 360 recordings (Guo & McFee, 2023)
 PERFORMANCE = re.compile(r"(?P<player>p?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
 
 
@@ -42,7 +43,7 @@ def recordings(profile: Profile) -> list[Recording]:
         ending = GUITARSET_ENDINGS[profile.guitarset_audio]
         files = sorted(home.rglob(f"*{ending}")) if home.exists() else []
         if not files:
-            raise PaperError(f"no GuitarSet recording (*{ending}) below {home}: run paper fetch guitarset, or set corpus_path to the folder that holds it.")
+            raise PaperError(f"no GuitarSet recording (*{ending}) below {home}: run paper fetch guitarset -p {profile.profile}, or set corpus_path to the folder that holds it.")
         found = [_named(path.name.removesuffix(ending), str(path)) for path in files]
     else:
         home = Path(profile.corpus_path).expanduser()
@@ -108,9 +109,9 @@ def fetch_guitarset(profile: Profile) -> str:
     try:
         dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
     except (OSError, ValueError) as problem:
-        raise PaperError(f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, then run paper fetch guitarset again.") from problem
+        raise PaperError(f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, then run paper fetch guitarset -p {profile.profile} again.") from problem
     for word, found in zip(("missing", "altered"), dataset.validate(verbose=False)):
         ours = sorted(path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending))
         if ours:
-            raise PaperError(f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run paper fetch guitarset again.")
+            raise PaperError(f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run paper fetch guitarset -p {profile.profile} again.")
     return f"{len(recordings(profile))} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"

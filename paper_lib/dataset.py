@@ -9,8 +9,12 @@ import pandas as pd
 
 from . import PaperError, effects, keyed, paths, provenance
 from .corpus import Recording
-from .profiles import Profile
+from .profiles import Profile, subset
 
+PARAMETERS = (
+    "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
+    "chain_plan", "include_dry", "split",
+)
 SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
@@ -48,9 +52,9 @@ class Dataset:
         return self.audio[rows].astype(np.float32) / 32768.0
 
 
-def load(profile: Profile | str) -> Dataset:
+def load(profile: Profile) -> Dataset:
     """The data set of a profile; `PaperError` if notebook 01 has not been run."""
-    return Dataset(paths.data(getattr(profile, "profile", profile)) / "dataset")
+    return Dataset(paths.data(profile.profile) / "dataset")
 
 
 def assign_splits(recordings: list[Recording], profile: Profile) -> dict[str, str]:

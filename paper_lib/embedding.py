@@ -98,8 +98,8 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
         with torch.inference_mode():
             channels = module(torch.zeros(1, data.audio.shape[1])).shape[-1]
         shape, file, count = (len(data), 3, channels), work / "embedding.npy", work / "done"
-        paths.require_disk(folder, int(np.prod(shape)) * 4, "the embeddings")
         if not (file.exists() and count.exists()):
+            paths.require_disk(folder, int(np.prod(shape)) * 4, "the embeddings")
             paths.new_array(file, np.float32, shape)
             count.write_text("0")
         out = np.lib.format.open_memmap(file, "r+")
@@ -114,6 +114,5 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
             raise PaperError(f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {profile.codec}.")
         content = provenance.digest(file)
         del out
-        count.unlink()
         stage.finish(content)
     return np.load(folder / "embedding.npy", mmap_mode="r")

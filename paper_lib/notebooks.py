@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from . import PaperError, paths, provenance, report
+from . import PaperError, codec, corpus, paths, provenance, report
 from .profiles import Profile
 
 
@@ -22,8 +23,13 @@ def listing() -> list[Path]:
     return sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what differs between two equal runs: timings, papermill's notes, progress bars (stderr), the injected cell."""
+def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:
+    """Without what differs between two equal runs: timings, papermill's notes, progress bars (stderr). The injected cell's
+    `parameters` go into the notebook's own parameters cell, so that a stored notebook says with which values it ran."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for name, value in (parameters or {}).items():
+                cell.source = re.sub(rf"^{name} = .*$", lambda _: f"{name} = {value!r}", cell.source, flags=re.MULTILINE)
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {"language_info": {"name": "python"}}
     count = 0
@@ -57,13 +63,25 @@ def source_digest(path: Path) -> str:
     return provenance.digest([[c.cell_type, c.source] for c in cells])
 
 
+def _inputs(profile: Profile) -> dict[str, str]:
+    """What a run reads beside its profile and the code: audio files, weights, chains, package versions -> a hash of each."""
+    files = [paths.Path(r.path) for r in corpus.recordings(profile) if r.path]
+    seen = {str(p): f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in files}
+    for path in (paths.WEIGHTS / "shipped" / "config.json", codec.pins_file(), paths.ROOT / "paper_lib" / "paper50.txt"):
+        seen[path.name] = provenance.digest(path) if path.exists() else ""
+    return seen | provenance.versions()
+
+
 def _key(path: Path, profile: Profile, before: str) -> str:
     modules = sorted(p.stem for p in (paths.ROOT / "paper_lib").glob("*.py"))
     return provenance.digest([source_digest(path), asdict(profile), provenance.code_digest(*modules), before])
 
 
 def _unchanged(record: Path, key: str, profile: Profile) -> bool:
-    if not record.exists() or json.loads(record.read_text()).get("key") != key:
+    if not record.exists() or not record.with_suffix(".ipynb").exists():
+        return False
+    seen, stages = json.loads(record.read_text()), provenance.contents(profile.profile)
+    if seen["key"] != key or any(stages.get(name) != content for name, content in seen["stages"].items()):
         return False
     made = {n: a for n, a in provenance.manifest(profile.profile)["artefacts"].items() if a["notebook"] == record.stem}
     folder = paths.figures(profile.profile)
@@ -71,9 +89,10 @@ def _unchanged(record: Path, key: str, profile: Profile) -> bool:
 
 
 def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
-    """Execute the notebooks in order with `profile`'s parameters; those whose sources, parameters and results are unchanged
+    """Execute the notebooks in order with `profile`'s parameters; those whose sources, parameters, inputs and results are unchanged
     are skipped (not with `force`). `first`: begin with the notebook whose number or name starts so."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # every notebook gets the whole profile; profiles.build checks its keys
@@ -85,17 +104,20 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
         raise PaperError(f"no notebook begins with {first!r}; there are: {', '.join(p.stem for p in books)}.")
     folder = paths.data(profile.profile) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    before, rerun = "", force
+    before, rerun = provenance.digest(_inputs(profile)), force
     for i, path in enumerate(books):
         key = _key(path, profile, before)
         before = key
-        if i < begin:
-            continue
         record = folder / f"{path.stem}.json"
+        if i < begin:
+            if not _unchanged(record, key, profile):
+                print(f"[{i + 1}/{len(books)}] {path.stem}: left as it is, although its sources, parameters or inputs have changed since", flush=True)
+            continue
         if not rerun and _unchanged(record, key, profile):
             print(f"[{i + 1}/{len(books)}] {path.stem}: unchanged, skipped", flush=True)
             continue
         rerun = True
+        struck = provenance.forget_artefacts(profile.profile, [p.stem for p in books[i:]])[path.stem]
         print(f"[{i + 1}/{len(books)}] {path.stem}", flush=True)
         beside, start = folder / f".{path.stem}.running.ipynb", time.perf_counter()
         try:
@@ -104,11 +126,15 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
             os.replace(beside, folder / f"{path.stem}.failed.ipynb")
             # counted without the cell that papermill injects
             raise PaperError(f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: {problem.ename}: {problem.evalue}") from problem
-        done = clean(nbformat.read(beside, 4))
+        except DeadKernelError as problem:
+            raise PaperError(f"notebook {path.stem}: its kernel was killed, most often for want of memory; free some and run the same command again.") from problem
+        for name in set(struck) - set(provenance.manifest(profile.profile)["artefacts"]):
+            (paths.figures(profile.profile) / name).unlink(missing_ok=True)  # it no longer makes that
+        done = clean(nbformat.read(beside, 4), asdict(profile))
         nbformat.write(done, beside)
         os.replace(beside, folder / path.name)
         (folder / f"{path.stem}.failed.ipynb").unlink(missing_ok=True)
-        paths.write_beside(record, json.dumps({"key": key}) + "\n")
+        paths.write_beside(record, json.dumps({"key": key, "stages": provenance.contents(profile.profile)}) + "\n")
         print(f"[{i + 1}/{len(books)}] {path.stem}: done in {time.perf_counter() - start:.0f} s", flush=True)
     print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
 
@@ -116,10 +142,15 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
 def publish(profile: Profile) -> None:
     """Make the present run of `profile` the reference: tables and manifest to figures/reference, for `quick` also the executed notebooks and the README's table."""
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
+    made = provenance.manifest(profile.profile)["artefacts"]
+    for path in listing():
+        if not (paths.data(profile.profile) / "notebooks" / path.name).exists() or path.stem not in {a["notebook"] for a in made.values()}:
+            raise PaperError(f"the run of {profile.profile} is not whole ({path.stem} is missing): paper reproduce -p {profile.profile} first.")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for path in sorted(source.glob("*.csv")) + [source / "manifest.json"]:
+    for path in [source / name for name in sorted(made) if name.endswith(".csv")] + [source / "manifest.json"]:
         shutil.copy(path, target / path.name)
+    reproduce(profile, first="04", force=True)  # notebook 04 shows the reference beside the run
     if profile.profile == "quick":
         for path in listing():
             shutil.copy(paths.data("quick") / "notebooks" / path.name, path)

@@ -1,7 +1,7 @@
 """The only place that knows folders.
 
-``PAPER_DATA`` and ``PAPER_FIGURES`` (environment) move a run elsewhere, so that tests and two runs side by side
-never touch the checkout's own.
+``PAPER_DATA`` and ``PAPER_FIGURES`` (environment; a relative path is relative to the checkout) move a run elsewhere, so that
+tests and two runs side by side never touch the checkout's own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ WEIGHTS = ROOT / "data" / "weights"
 
 def data(profile: str) -> Path:
     """Everything a run of `profile` makes, apart from its tables and figures."""
-    return Path(os.environ.get("PAPER_DATA", ROOT / "data")) / profile
+    return ROOT / os.environ.get("PAPER_DATA", "data") / profile
 
 
 def figures(profile: str) -> Path:
     """Tables and figures of `profile`: the run's own; what git holds there is the reference run."""
-    return Path(os.environ.get("PAPER_FIGURES", ROOT / "figures")) / profile
+    return ROOT / os.environ.get("PAPER_FIGURES", "figures") / profile
 
 
 def reference(profile: str) -> Path:

@@ -6,6 +6,8 @@ The defaults below are the ``quick`` profile's values; a test holds the two, and
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -38,7 +40,7 @@ class Profile:
     dropout: float = 0.2
     head_rate: float = 1e-3
     head_batch: int = 32
-    head_epochs: int = 120  # at most
+    head_epochs: int = 200  # at most
     head_patience: int = 20  # epochs without a better validation macro-F1
     weight_decay: float = 1e-4
     # 03 fine-tuning
@@ -66,6 +68,7 @@ CHOICES = {
     "pooling": ("mean", "mean_sd_mad"),
     "finetune_start": ("frozen_head", "fresh_head"),
 }
+RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs
 NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs"}
 
 
@@ -86,13 +89,18 @@ def build(values: dict, source: str = "the profile") -> Profile:
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted:
-            raise PaperError(f"{source}: {key} wants {wanted.__name__}, not {value!r} ({type(value).__name__}).")
+            hint = " YAML wants a point in such a number: 1.0e-5." if wanted is float and isinstance(value, str) else ""
+            raise PaperError(f"{source}: {key} wants {wanted.__name__}, not {value!r} ({type(value).__name__}).{hint}")
+        if wanted is float and not math.isfinite(value) or key == "dropout" and value >= 1:
+            raise PaperError(f"{source}: {key} cannot be {value}.")
         if key in CHOICES and value not in CHOICES[key]:
             raise PaperError(f"{source}: {key} is {value!r}; it can be {', '.join(CHOICES[key])}.")
         if wanted in (int, float) and (value < 0 or (value == 0 and key not in NOT_NEGATIVE)):
             raise PaperError(f"{source}: {key} must be {'0 or more' if key in NOT_NEGATIVE else 'above 0'}, not {value}.")
         checked[key] = value
     profile = Profile(**checked)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", profile.profile) or profile.profile in RESERVED:
+        raise PaperError(f"{source}: {profile.profile!r} cannot be the name of a run: letters, digits, _ and -, and not {', '.join(RESERVED)}.")
     if profile.corpus == "folder" and not profile.corpus_path:
         raise PaperError(f"{source}: corpus 'folder' needs corpus_path, the folder of your audio.")
     return profile
@@ -110,6 +118,10 @@ def load(name: str, **changes) -> Profile:
         raise PaperError(f"{path.name} is not valid YAML: {str(problem).splitlines()[0]}.") from problem
     if not isinstance(values, dict):
         raise PaperError(f"{path.name} must hold one 'parameter: value' a line.")
+    if values.get("profile", path.stem) != path.stem:
+        raise PaperError(f"{path.name} describes a run called {values['profile']!r} and would overwrite that: write profile: {path.stem} in it.")
+    if values.get("corpus_path"):
+        values["corpus_path"] = str(Path(str(values["corpus_path"])).expanduser().resolve())  # notebooks run in another folder
     return build({"profile": path.stem} | values | changes, path.name)
 
 

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,9 @@ def code_digest(*modules: str) -> str:
     return digest("".join(trees).encode())
 
 
+SCAFFOLD = ("key", "journal.jsonl", "done", "checkpoint.pt")  # what only an unfinished stage needs
+
+
 @dataclass
 class Stage:
     """One folder of results: `parameters`, `inputs` (name -> hash of an earlier stage) and `code` (modules) decide its key."""
@@ -72,6 +76,8 @@ class Stage:
 
     def current(self) -> bool:
         """Is the finished folder there, made from just these parameters, inputs and code?"""
+        if (read(self.partial) or {}).get("key") == self.key:
+            self._install()  # sealed, then killed before the renaming
         return (read(self.folder) or {}).get("key") == self.key
 
     def begin(self) -> Path:
@@ -86,11 +92,15 @@ class Stage:
     def finish(self, content: str, **more) -> dict:
         """Seal the stage: `content` is the hash that later stages refer to."""
         record = {"key": self.key, "content": content, "parameters": self.parameters, "inputs": self.inputs, **more, "versions": versions()}
-        (self.partial / "key").unlink()
         paths.write_beside(self.partial / "provenance.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+        self._install()
+        return record
+
+    def _install(self) -> None:
+        for name in SCAFFOLD:
+            (self.partial / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.partial, self.folder)
-        return record
 
 
 def read(folder: Path) -> dict | None:
@@ -103,12 +113,21 @@ def read(folder: Path) -> dict | None:
         raise PaperError(f"{folder / 'provenance.json'} is damaged: delete the folder {folder} and run its notebook again.") from problem
 
 
-def require(folder: Path, notebook: str) -> dict:
-    """The provenance of an earlier stage; `PaperError` naming the notebook that makes it if it is missing."""
-    record = read(folder)
+def require(folder: Path, notebook: str, dataset: str = "") -> dict:
+    """The provenance of an earlier stage; `PaperError` naming the notebook that makes it if it is missing, or was made from
+    another data set than the one whose content hash is `dataset`."""
+    record, name = read(folder), folder.relative_to(paths.data("")) if folder.is_relative_to(paths.data("")) else folder.name
     if record is None:
-        raise PaperError(f"the stage {folder.parent.name}/{folder.name} is missing: run notebook {notebook} first (or paper reproduce -p {folder.parent.name}).")
+        raise PaperError(f"the stage {name} is missing: run notebook {notebook} first (or paper reproduce).")
+    if dataset and record["inputs"].get("dataset") != dataset:
+        raise PaperError(f"the stage {name} was made from another data set than the present one: run notebook {notebook} again (or paper reproduce).")
     return record
+
+
+def contents(profile: str) -> dict[str, str]:
+    """Every finished stage of a run -> its content hash."""
+    home = paths.data(profile)
+    return {str(p.parent.relative_to(home)): json.loads(p.read_text())["content"] for p in sorted(home.rglob("provenance.json")) if not p.parent.name.endswith(".partial")}
 
 
 def array_digest(*arrays: np.ndarray) -> str:
@@ -133,17 +152,33 @@ def record_artefacts(profile: str, files: list[Path], notebook: str, inputs: dic
     paths.write_beside(paths.figures(profile) / "manifest.json", json.dumps(whole, indent=1, sort_keys=True) + "\n")
 
 
+def forget_artefacts(profile: str, notebooks: list[str]) -> dict[str, list[str]]:
+    """Strike what `notebooks` made from the manifest, before they run again; notebook -> the names it had made."""
+    whole = manifest(profile)
+    struck = {n: [name for name, a in whole["artefacts"].items() if a["notebook"] == n] for n in notebooks}
+    if any(struck.values()):
+        whole["artefacts"] = {name: a for name, a in whole["artefacts"].items() if a["notebook"] not in notebooks}
+        paths.write_beside(paths.figures(profile) / "manifest.json", json.dumps(whole, indent=1, sort_keys=True) + "\n")
+    return struck
+
+
+# Numbers that the last bit of another processor's arithmetic moves freely: where training stopped, its losses, chosen thresholds,
+# and what follows from the scores. They stand in the tables and are not compared; nor are the points of curves and maps.
+LOOSE = re.compile(r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative")
+CURVES = ("figure_1_", "figure_2_", "figure_precision_recall")
+
+
 def verify(profile: str, tolerance: float = 0.05) -> pd.DataFrame:
     """Compare a run with the published reference: one row an artefact, `equal`, `within tolerance`, `different`, `missing`...
 
-    Tables whose text agrees and whose numbers differ by at most `tolerance` are within it: F1 moves by a few
+    Tables whose text and counts agree and whose scores differ by at most `tolerance` are within it: F1 moves by a few
     hundredths with another processor's arithmetic, since training amplifies the last bit. Pictures are judged by the CSV
-    that they draw.
+    that they draw; of curves and t-SNE maps only the columns are compared (`same shape`).
     """
     reference, run = paths.reference(profile), paths.figures(profile)
     if not (reference / "manifest.json").exists():
         raise PaperError(f"no reference run is published for profile {profile!r}; there is one for: {', '.join(sorted(p.name for p in paths.reference('').glob('*')))}.")
-    if not (run / "manifest.json").exists():
+    if not (run / "manifest.json").exists() or read(paths.data(profile) / "dataset") is None:
         raise PaperError(f"there is no run of {profile!r} to verify: paper reproduce -p {profile} makes one.")
     published = json.loads((reference / "manifest.json").read_text())["artefacts"]
     claimed = manifest(profile)["artefacts"]
@@ -154,16 +189,17 @@ def verify(profile: str, tolerance: float = 0.05) -> pd.DataFrame:
         worst = np.nan
         if name not in published:
             verdict = "new"
-        elif not path.exists():
-            verdict = "missing"
-        elif name not in claimed or digest(path) != claimed[name]["sha256"]:
+        elif not path.exists() or name not in claimed:
+            verdict = "missing"  # (what lies there may be the published file itself)
+        elif digest(path) != claimed[name]["sha256"]:
             verdict = "altered after the run"
         elif digest(path) == published[name]["sha256"]:
             verdict = "equal"
         elif (reference / table.name).exists() and table.exists():
             worst = distance(reference / table.name, table)
-            if name.startswith("figure_2"):
-                verdict = "same shape" if np.isfinite(worst) else "different"  # t-SNE is chaotic: points are not comparable
+            if name.startswith(CURVES):
+                same = list(pd.read_csv(reference / table.name, nrows=1)) == list(pd.read_csv(table, nrows=1))
+                verdict, worst = ("same shape" if same else "different"), np.nan
             else:
                 verdict = "within tolerance" if worst <= tolerance else "different"
         else:
@@ -173,11 +209,12 @@ def verify(profile: str, tolerance: float = 0.05) -> pd.DataFrame:
 
 
 def distance(one: Path, other: Path) -> float:
-    """Largest absolute difference between two tables' numbers; inf if their shape, columns or texts differ."""
+    """Largest absolute difference between two tables' scores; inf if their shape, columns, texts or counts differ."""
     a, b = pd.read_csv(one), pd.read_csv(other)
     if list(a.columns) != list(b.columns) or len(a) != len(b):
         return float("inf")
-    numbers = a.select_dtypes("number").columns
+    a, b = (frame[[c for c in frame.columns if not LOOSE.match(c)]] for frame in (a, b))
+    numbers = a.select_dtypes("float").columns
     texts = [c for c in a.columns if c not in numbers]
     if not a[texts].equals(b[texts]) or not (a[numbers].isna() == b[numbers].isna()).all(axis=None):
         return float("inf")

@@ -75,8 +75,11 @@ def load(folder: Path) -> EffectRecognizer:
     """A saved recognizer, in eval mode."""
     if not (Path(folder) / "model.safetensors").exists():
         raise PaperError(f"no recognizer in {folder}: notebook 03 (or paper reproduce) makes one.")
-    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
-        return EffectRecognizer.from_pretrained(Path(folder)).eval()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
+            return EffectRecognizer.from_pretrained(Path(folder)).eval()
+    except Exception as problem:
+        raise PaperError(f"the recognizer in {folder} is damaged ({type(problem).__name__}: {str(problem).splitlines()[0]}): delete the folder and make it again.") from problem
 
 
 def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:
@@ -84,8 +87,8 @@ def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) ->
 
     A last window shorter than `window` seconds is kept if it is all there is or lasts at least half of it (zero-padded).
     """
-    if window <= 0:
-        raise PaperError(f"the window must last longer than 0 s, not {window:g}.")
+    if not 0.1 <= window < 3600:
+        raise PaperError(f"the window must last 0.1 s or longer (and less than an hour), not {window:g}.")
     samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
     length = int(window * audio.CODEC_RATE)
     starts = [s for s in range(0, len(samples), length) if s == 0 or len(samples) - s >= length / 2]

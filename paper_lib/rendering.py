@@ -13,13 +13,9 @@ import sox
 from tqdm import tqdm
 
 from . import PaperError, audio, corpus, effects, machine, paths, provenance
-from .dataset import Dataset, assign_splits
+from .dataset import PARAMETERS, Dataset, assign_splits
 from .profiles import Profile, subset
 
-PARAMETERS = (
-    "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
-    "chain_plan", "include_dry", "split",
-)
 CODE = ("plucked", "audio", "corpus", "effects", "rendering", "dataset")
 
 
@@ -61,7 +57,10 @@ def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int |
 
 def size(profile: Profile) -> tuple[int, int, int]:
     """(slices, clips, bytes) of the data set that `profile` describes."""
-    count = sum(corpus.slice_count(r, profile) for r in corpus.recordings(profile))
+    if profile.corpus == "guitarset" and not corpus.guitarset_home(profile).exists():
+        count = int(corpus.GUITARSET_SLICES * 5 / profile.slice_seconds)  # not fetched yet
+    else:
+        count = sum(corpus.slice_count(r, profile) for r in corpus.recordings(profile))
     clips = count * len(effects.plan(profile.chain_plan, profile.include_dry))
     return count, clips, clips * 2 * int(round(profile.slice_seconds * audio.CODEC_RATE))
 
@@ -75,11 +74,12 @@ def render_dataset(profile: Profile) -> Dataset:
     folder = paths.data(profile.profile) / "dataset"
     found = corpus.recordings(profile)
     inputs = {r.name: provenance.digest(paths.Path(r.path)) for r in found if r.path}
-    stage = provenance.Stage(folder, subset(profile, *PARAMETERS), inputs, CODE)
+    chains = effects.plan(profile.chain_plan, profile.include_dry)
+    parameters = subset(profile, *PARAMETERS) | {"chains": provenance.digest([effects.label(c) for c in chains])}
+    stage = provenance.Stage(folder, parameters, inputs, CODE)
     if stage.current():
         return Dataset(folder)
     machine.require_sox()
-    chains = effects.plan(profile.chain_plan, profile.include_dry)
     counts = [corpus.slice_count(r, profile) for r in found]
     for recording, count in zip(found, counts):
         if not count:
@@ -90,18 +90,19 @@ def render_dataset(profile: Profile) -> Dataset:
     work = stage.begin()
     journal = work / "journal.jsonl"
     done = _journalled(journal)
-    missing = (len(found) - len(done)) * max(counts) * len(chains) * length * 2
-    paths.require_disk(folder, missing, "the rendered data set")
     shape = (int(starts[-1]), length)
     file = work / "audio.npy"
-    if not file.exists():
+    if not file.exists():  # (an interrupted run's file has its blocks already)
         done = {}
+        paths.require_disk(folder, shape[0] * length * 2, "the rendered data set")
         paths.new_array(file, np.int16, shape)
     clips = np.lib.format.open_memmap(file, "r+")
 
     def work_on(i: int) -> tuple[int, list[str]]:
-        hashes = []
-        for s, clean in enumerate(corpus.slices(corpus.load(found[i], profile), profile)):
+        hashes, cut = [], corpus.slices(corpus.load(found[i], profile), profile)
+        if len(cut) != counts[i]:
+            raise PaperError(f"{found[i].path}: holds {len(cut)} slices, although its header promises {counts[i]}: the file is cut short or damaged; repair or remove it.")
+        for s, clean in enumerate(cut):
             for c, chain in enumerate(chains):
                 row = starts[i] + s * len(chains) + c
                 try:
@@ -129,7 +130,6 @@ def render_dataset(profile: Profile) -> Dataset:
     index["sha256"] = [h for r in found for h in done[r.name]]
     del clips
     index.to_parquet(work / "index.parquet", index=False)
-    journal.unlink()
     content = provenance.digest(index.astype(str).to_csv(index=False).encode())
     stage.finish(content, clips=len(index), recordings=len(found), chains=len(chains))
     return Dataset(folder)

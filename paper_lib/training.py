@@ -99,10 +99,10 @@ def fit_head(profile: Profile, data: Dataset, statistics: np.ndarray, name: str,
     return np.load(folder / "probabilities.npy"), pd.read_csv(folder / "history.csv")
 
 
-def load_head(profile: Profile, name: str) -> Head:
-    """The head of a finished stage data/<profile>/models/<name>."""
+def load_head(profile: Profile, name: str, dataset: str = "") -> Head:
+    """The head of a finished stage data/<profile>/models/<name>, made from the data set whose content hash is `dataset`."""
     folder = paths.data(profile.profile) / "models" / name
-    provenance.require(folder, "02_frozen_embeddings")
+    provenance.require(folder, "02_frozen_embeddings", dataset)
     state = load_file(folder / "head.safetensors")
     head = Head(len(state["mean"]), len(state["layers.0.bias"]), profile.dropout)
     head.load_state_dict(state)
@@ -126,9 +126,10 @@ class Clips(TorchDataset):
         return torch.from_numpy(self.data.clips(row)), torch.from_numpy(self.data.labels[row])
 
 
-def starting_point(profile: Profile) -> EffectRecognizer:
-    """Pretrained codec and head as fine-tuning begins: the head already trained on frozen embeddings, or a fresh one."""
-    head = load_head(profile, "frozen")
+def starting_point(profile: Profile, dataset: str = "") -> EffectRecognizer:
+    """Pretrained codec and head as fine-tuning begins: the head already trained on frozen embeddings (of the data set whose
+    content hash is `dataset`), or a fresh one."""
+    head = load_head(profile, "frozen", dataset)
     if profile.finetune_start == "fresh_head":
         mean, scale = head.mean.clone(), head.scale.clone()
         torch.manual_seed(profile.seed)
@@ -160,14 +161,14 @@ def finetune(
     machine.settle(profile.threads)
     encoder_rate = profile.encoder_rate if encoder_rate is None else encoder_rate
     epochs = profile.finetune_epochs if epochs is None else epochs
-    start = starting_point(profile) if start is None else start
+    start = starting_point(profile, data.content) if start is None else start
     train_rows = data.rows("train") if train_rows is None else train_rows
     validation_rows = data.rows("validation") if validation_rows is None else validation_rows
     folder = paths.data(profile.profile) / "models" / name
     parameters = subset(profile, *FINETUNE_PARAMETERS) | {"encoder_rate": encoder_rate, "epochs": epochs}
     weights = provenance.array_digest(*(v.numpy() for v in start.state_dict().values()))
     inputs = {"dataset": data.content, "start": weights, "rows": provenance.array_digest(train_rows, validation_rows)}
-    stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics"))
+    stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics", "codec"))
     if not stage.current():
         _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name)
     return load(folder), pd.read_csv(folder / "history.csv")
@@ -242,11 +243,11 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_
             close_epoch(epoch, state["loss"] / per_epoch)
             state.update(epoch=epoch + 1, step=0, loss=0.0)
             save()
-    for file in (work / "best").iterdir():
-        os.replace(file, work / file.name)
-    (work / "best").rmdir()
+    if (work / "best").exists():  # not if a run was killed after these lines
+        for file in (work / "best").iterdir():
+            os.replace(file, work / file.name)
+        (work / "best").rmdir()
     pd.DataFrame(state["history"]).to_csv(work / "history.csv", index=False)
-    checkpoint.unlink(missing_ok=True)
     stage.finish(provenance.digest(work / "model.safetensors"), best_epoch=state["best_epoch"])
 
 
@@ -255,7 +256,7 @@ def test_predictions(profile: Profile, data: Dataset, model: EffectRecognizer, n
     machine.settle(profile.threads)
     folder = paths.data(profile.profile) / f"predictions_{name}"
     weights = provenance.array_digest(*(v.numpy() for v in model.state_dict().values()))
-    stage = provenance.Stage(folder, {"threads": profile.threads}, {"dataset": data.content, "model": weights}, ("training", "embedding"))
+    stage = provenance.Stage(folder, {"threads": profile.threads}, {"dataset": data.content, "model": weights}, ("training", "embedding", "recognizer", "codec"))
     if not stage.current():
         work = stage.begin()
         statistics, logits = predict(model, data, data.rows("test"), f"test, {name}")

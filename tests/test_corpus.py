@@ -184,11 +184,11 @@ def test_too_few_recordings_to_split():
 
 def test_a_missing_or_damaged_data_set_is_named():
     with pytest.raises(PaperError, match="run notebook 01_render_dataset first"):
-        dataset.load("quick")
+        dataset.load(profiles.load("quick"))
     from paper_lib import rendering
 
     data = rendering.render_dataset(profiles.load("tiny", chain_plan="singles"))
     (data.folder / "audio.npy").write_bytes(b"half a file")
     with pytest.raises(PaperError, match="damaged"):
-        dataset.load("tiny")
+        dataset.load(profiles.load("tiny"))
     assert provenance.read(data.folder)

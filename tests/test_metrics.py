@@ -72,6 +72,28 @@ def test_purity_and_silhouette():
     assert np.isnan(metrics.silhouette(blobs[:3], np.arange(3)))
 
 
+def test_purity_among_other_recordings():
+    """Two recordings far apart, each with two effects once: within a recording nobody shares an effect, across they all do."""
+    points = np.array([[0.0, 0], [0, 1], [50, 0], [50, 1]])
+    effect, recording = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    assert metrics.neighbour_purity(points, effect, k=1) == 0.0
+    assert metrics.neighbour_purity(points, effect, k=1, apart=recording) == 1.0
+    assert np.isnan(metrics.neighbour_purity(points, effect, apart=np.zeros(4)))
+
+
+def test_saying_yes_always_scores_by_formula():
+    truth = np.zeros((51, 13), int)
+    truth[:9] = 1
+    assert metrics.scores(truth, metrics.always(51))["macro_f1"] == pytest.approx(2 * 9 / (9 + 51))
+
+
+def test_thresholds_find_the_cut_that_separates():
+    truth = np.tile(np.array([[1], [0], [0], [1]]), 13)
+    probability = np.tile(np.array([[0.30], [0.10], [0.20], [0.25]]), 13)
+    assert metrics.scores(truth, probability > metrics.thresholds(truth, probability))["macro_f1"] == 1.0
+    assert metrics.scores(truth, probability > 0.5)["macro_f1"] == 0.0
+
+
 def test_the_paired_gain_is_sharper_than_two_intervals():
     rng = np.random.default_rng(0)
     skill = np.repeat(rng.uniform(0.3, 0.9, 12), 30)[:, None]

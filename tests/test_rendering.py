@@ -133,3 +133,42 @@ def test_a_full_disk_is_seen_before_work_begins(monkeypatch):
     with pytest.raises(PaperError, match="needs .* GB but only .* are free"):
         rendering.render_dataset(profiles.load("tiny"))
     assert not (paths.data("tiny") / "dataset").exists()
+
+
+def test_an_interrupted_run_goes_on_where_the_disk_is_full_of_its_own_array(monkeypatch):
+    """The array's blocks are reserved before the first clip; what is free afterwards says nothing about a resumed run."""
+    from collections import namedtuple
+
+    run, true = profiles.load("tiny", chain_plan="singles"), rendering.corpus.load
+    monkeypatch.setattr(rendering.corpus, "load", lambda r, p: (_ for _ in ()).throw(KeyboardInterrupt) if r.name.startswith("p5") else true(r, p))
+    with pytest.raises(KeyboardInterrupt):
+        rendering.render_dataset(run)
+    monkeypatch.setattr(rendering.corpus, "load", true)
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
+    assert len(rendering.render_dataset(run)) == run.recordings * 14
+
+
+def test_a_stage_killed_between_its_seal_and_its_renaming_is_whole(small, monkeypatch, tmp_path):
+    import shutil
+
+    run, data, _ = small
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    partial = tmp_path / "small" / "dataset.partial"
+    shutil.copytree(data.folder, partial)
+    (partial / "key").write_text("left over"), (partial / "journal.jsonl").write_text("left over")
+    before = (partial / "audio.npy").stat().st_mtime_ns
+    again = rendering.render_dataset(run)
+    assert (again.folder / "audio.npy").stat().st_mtime_ns == before and content(again.folder) == content(data.folder)
+
+
+def test_a_file_shorter_than_its_header_says_is_named(tmp_path):
+    home = tmp_path / "sounds"
+    home.mkdir()
+    for i in range(3):
+        soundfile.write(home / f"{i}.mp3", np.random.default_rng(i).standard_normal(44_100 * 6) * 0.1, 44_100)
+    whole = (home / "1.mp3").read_bytes()
+    (home / "1.mp3").write_bytes(whole[: len(whole) // 2])
+    assert soundfile.info(home / "1.mp3").duration > 5.9, "the header no longer lies: this test says nothing"
+    run = profiles.load("tiny", profile="cut", corpus="folder", corpus_path=str(home), recordings=0, chain_plan="singles", slice_seconds=2.0)
+    with pytest.raises(PaperError, match=r"1\.mp3: holds 1 slices, although its header promises [23]"):
+        rendering.render_dataset(run)
