@@ -53,8 +53,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument("--model", help="a folder with a saved recognizer (default: the profile's fine-tuned model)")
     verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument("what", choices=["guitarset", "weights"])
-    one = verb("pretrain", pretrain, "pretrain the small codec on the synthetic guitar (resumes)", False)
+    one = verb("pretrain", pretrain, "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)", False)
     one.add_argument("folder"), one.add_argument("--steps", type=int, default=4500), one.add_argument("--threads", type=int, default=2)
+    one.add_argument("--start", default="", help="weights to begin with: shipped or hub:3kbps (default: random)")
+    one.add_argument("--network", default="", help="configuration: hub:3kbps, ... (default: the small one that is shipped)")
+    one.add_argument("--rate", type=float, default=1e-3, help="top of the one-cycle learning rate")
+    one.add_argument("--size", type=int, default=8, help="crops a step"), one.add_argument("--seconds", type=float, default=2.0, help="length of a crop")
+    one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"), one.add_argument("--takes", type=int, default=200, help="guitar performances to train on")
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     verb("publish", publish, "make the present run the published reference (maintainers)")
     return top
@@ -105,7 +110,7 @@ def plan(args) -> None:
         forward = timed(lambda: encoder(batch).mean().item())
     backward = timed(lambda: encoder(batch).square().mean().backward())
     train = profile.finetune_clips or int(0.7 * clips)
-    finetune = (profile.finetune_epochs + profile.contrast_epochs) * (train * backward + 0.15 * clips * forward) + 0.15 * clips * forward
+    finetune = (profile.finetune_epochs + profile.contrast_epochs) * (train * backward + 0.15 * clips * forward) + profile.contrast_epochs * (train + 0.15 * clips) * forward + 0.15 * clips * forward
     rows = [("render the data set", clips * per_render), ("embed it (shipped and untrained codec)", 2 * clips * forward), ("fine-tune", finetune)]
     print(f"profile {profile.profile}: {slices} slices x {clips // max(slices, 1)} chains = {clips:,} clips, {size * 1.1 / 1e9:.2f} GB on disk; on {device}:")
     for name, seconds in rows + [("altogether, about", 1.1 * sum(s for _, s in rows))]:
@@ -190,11 +195,14 @@ def fetch(args) -> None:
 
 
 def pretrain(args) -> None:
-    from . import pretraining
+    from . import codec, pretraining
 
-    network = pretraining.pretrain(Path(args.folder), args.steps, threads=args.threads)
+    network = codec.config_of(args.network).model_dump(exclude={"hop_length"}, mode="json") if args.network else None
+    trained = pretraining.pretrain(
+        Path(args.folder), args.steps, network, args.start, args.rate, args.size, args.seconds, args.decode_every, args.takes, args.threads
+    )  # fmt: skip
     if args.ship:
-        pretraining.ship(network, args.steps)
+        pretraining.ship(trained, Path(args.folder))
 
 
 def publish(args) -> None:

@@ -85,6 +85,11 @@ def load(codec: str, untrained: bool = False, seed: int = 0) -> EnCodec:
     return network.eval()
 
 
+def weights_name(codec: str) -> str:
+    """The codec's name and a hash of its weights, since what "shipped" means changes."""
+    return f"{codec} ({provenance.digest([provenance.digest(p) for p in (_shipped_files() if codec == 'shipped' else fetch(codec.removeprefix('hub:'))).values()])[:12]})"
+
+
 def _shipped_card() -> dict:
     path = paths.WEIGHTS / "shipped" / "config.json"
     if not path.exists():

@@ -19,8 +19,8 @@ from .profiles import Profile
 
 
 def listing() -> list[Path]:
-    """The numbered notebooks, in order."""
-    return sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """The numbered notebooks in order, then the appendices."""
+    return sorted(paths.NOTEBOOKS.glob("[0-9A][0-9]_*.ipynb"))
 
 
 def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:

@@ -1,6 +1,8 @@
-"""Pretrain a codec for reconstruction on the synthetic guitar: `paper pretrain`. See data/weights/shipped/README.md.
+"""Pretrain a codec on sounds made here: `paper pretrain`. Appendix A1; card in data/weights/shipped/README.md.
 
-Loss, quantizer noise and one-cycle rate follow the authors' recipe (100 x mean squared error + multi-resolution STFT).
+Reconstruction follows the authors' recipe (100 x mean squared error + multi-resolution STFT, quantizer noise, one-cycle rate). Their
+perceptual term compares features of a speech network; ours asks the embedding itself: a linear map of it has to give the
+log-mel spectrum, its flux and its deviation over the past (self-supervised: no label of any effect enters).
 Recordings come from takes that no corpus lists, so no evaluation split is ever heard.
 """
 
@@ -13,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from l3ac.en_codec import EnCodec, ModelConfig
+from torch import nn
 from tqdm import tqdm
 
-from . import audio, codec, effects, keyed, machine, paths, plucked, provenance, rendering
+from . import PaperError, audio, codec, effects, keyed, machine, paths, plucked, provenance, rendering, sounds
+from .reconstruction import loud, si_sdr, stft_distance
 
 # A network that two cores can embed thousands of clips with: hop 160 (100 frames/s), 128 channels as in the published ones.
 SMALL = dict(
@@ -25,6 +30,11 @@ SMALL = dict(
     vq_config=dict(name="super_fsq", levels=[9, 9, 9, 7, 7, 7], noise_rate=0.5),
     en_coder_depth=1, en_coder_window_size=250, en_coder_dynamic_pos=True,
 )  # fmt: skip
+RATE = audio.CODEC_RATE
+HELD_OUT = range(100_000, 100_004)  # takes that are never trained on
+
+
+# --- what it hears ----------------------------------------------------------------------------------------------------
 
 
 def take(i: int) -> str:
@@ -42,29 +52,25 @@ def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
     for i in tqdm(takes, desc="takes"):
         clean = audio.to_int16(plucked.play(take(i), seconds))
         picks = keyed(0, "chains", i).choice(len(pool), chains_each - 1, replace=False)
-        rows += [rendering.render(clean, plucked.RATE, c, audio.CODEC_RATE) for c in [effects.DRY] + [pool[p] for p in picks]]
+        rows += [rendering.render(clean, plucked.RATE, c, RATE) for c in [effects.DRY] + [pool[p] for p in picks]]
     return np.stack(rows)
 
 
-def batch(source: np.ndarray, step: int, size: int, samples: int) -> torch.Tensor:
-    """(size, samples) float32 crops, peak-normalised to 0.2..0.95; the same for the same step."""
+def batch(source: np.ndarray, step: int, size: int, samples: int, others: float = 0.0) -> torch.Tensor:
+    """(size, samples) float32: crops of `source` at their own level +-12 dB, a share `others` of them other sounds at -45 to
+    -10 dB peak. The same for the same step."""
     rng = keyed(0, "batch", step)
     out = np.empty((size, samples), np.float32)
-    for row in out:
-        start = rng.integers(source.shape[1] - samples)
-        row[:] = source[rng.integers(len(source)), start : start + samples]
-        row *= rng.uniform(0.2, 0.95) / max(1.0, np.abs(row).max())
-    return torch.from_numpy(out)
+    for i, row in enumerate(out):
+        if rng.random() < others:
+            row[:] = 10 ** (rng.uniform(-45, -10) / 20) * sounds.sound(step * size + i, samples, RATE)
+        else:
+            start = rng.integers(source.shape[1] - samples)
+            row[:] = source[rng.integers(len(source)), start : start + samples] * (10 ** (rng.uniform(-12, 12) / 20) / 32768)
+    return torch.from_numpy(out.clip(-1, 1))
 
 
-def stft_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Multi-resolution STFT distance of two (batch, samples): L1 of magnitudes plus L1 of log10 power, FFT 64 to 1024."""
-    total = 0.0
-    for n in (64, 128, 256, 512, 1024):
-        window = torch.hann_window(n)
-        a, b = (torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4) for s in (x, y))
-        total = total + (a - b).abs().mean() + (2 * (a.log10() - b.log10())).abs().mean()
-    return total / 5
+# --- what it has to do ------------------------------------------------------------------------------------------------
 
 
 def loss_terms(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,66 +79,165 @@ def loss_terms(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return torch.mean((y - x) ** 2), stft_distance(x, y)
 
 
-def si_sdr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB, one per row of (batch, samples)."""
-    scale = (reference * estimate).sum(-1, keepdim=True) / (reference.square().sum(-1, keepdim=True) + 1e-9)
-    target = scale * reference
-    return 10 * torch.log10(target.square().sum(-1) / ((target - estimate).square().sum(-1) + 1e-9) + 1e-9)
+class Probe(nn.Module):
+    """What a linear map of each embedding frame has to give: 64 bands of log-mel, their flux (mean change over the past 0.16 s) and
+    their deviation over the past 0.5 s and 2 s; each standardised by `fit`, and cut at 3 deviations, so that a sound that breaks off
+    (16 bits of silence lie far below any room) does not outweigh all others."""
+
+    NAMES = ("log-mel", "flux", "deviation 0.5 s", "deviation 2 s")
+
+    def __init__(self, channels: int, hop: int, bands: int = 64):
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.hop, self.frames = hop, RATE / hop
+        self.mel = MelSpectrogram(sample_rate=RATE, n_fft=1024, hop_length=hop, n_mels=bands, f_max=RATE / 2)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.map = nn.Linear(channels, 4 * bands)
+        self.register_buffer("mean", torch.zeros(4 * bands)), self.register_buffer("scale", torch.ones(4 * bands))
+
+    def fit(self, x: torch.Tensor) -> None:
+        """Standardise the targets with the statistics of these (batch, samples)."""
+        targets = self._spectrum(x)
+        self.mean.copy_(targets.mean((0, 1))), self.scale.copy_(targets.std((0, 1)).clamp_min(1e-3))
+
+    @torch.no_grad()
+    def wanted(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> (batch, frames, 4 x bands), standardised."""
+        return ((self._spectrum(x) - self.mean) / self.scale).clamp(-3, 3)
+
+    def _spectrum(self, x: torch.Tensor) -> torch.Tensor:
+        mel = torch.log(self.mel(x) + 1e-6)[..., : -(-x.shape[-1] // self.hop)].double()
+        over = lambda v, seconds: _trailing_mean(v, max(2, round(seconds * self.frames)))
+        parts = [mel, over(nn.functional.pad(mel.diff(dim=-1).abs(), (1, 0)), 0.16)]
+        parts += [(over(mel**2, s) - over(mel, s) ** 2).clamp_min(0).sqrt() for s in (0.5, 2.0)]
+        return torch.cat(parts, 1).transpose(1, 2).float()
+
+    def forward(self, embedding: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Mean squared error for the embedding (batch, frames, channels) of x (batch, samples)."""
+        return (self.map(embedding) - self.wanted(x)).square().mean()
+
+    @torch.no_grad()
+    def explained(self, embedding: torch.Tensor, x: torch.Tensor) -> list[float]:
+        """Share of the variance explained (R2) of each of the four targets."""
+        wanted = self.wanted(x)
+        left = (self.map(embedding) - wanted).square().mean((0, 1)).reshape(4, -1).mean(1)
+        return (1 - left / wanted.var((0, 1)).reshape(4, -1).mean(1)).tolist()
 
 
-def pretrain(folder: Path, steps: int, rate: float = 1e-3, size: int = 8, seconds: float = 0.5, takes: int = 200, threads: int = 2) -> EnCodec:
-    """Train (or resume) the small codec for `steps` steps in `folder`; every 100 steps a checkpoint and a line in curve.csv."""
+def _trailing_mean(v: torch.Tensor, n: int) -> torch.Tensor:
+    """Mean over the last `n` values (fewer at the start) along the last axis."""
+    total = nn.functional.pad(v.cumsum(-1), (1, 0))
+    end = torch.arange(1, v.shape[-1] + 1, device=v.device)
+    begin = (end - n).clamp_min(0)
+    return (total[..., end] - total[..., begin]) / (end - begin)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def pretrain(
+    folder: Path, steps: int, network: dict | None = None, start: str = "", rate: float = 1e-3, size: int = 8, seconds: float = 2.0,
+    decode_every: int = 4, takes: int = 200, threads: int = 2, smoothing: float = 0.998, note_every: int = 100,
+) -> EnCodec:  # fmt: skip
+    """Train (or resume) a codec for `steps` steps in `folder`; every `note_every` steps a checkpoint and a line in curve.csv.
+
+    A step: the embedding of `size` crops of `seconds` has to give `Probe`'s targets; every `decode_every`-th step a quarter of that audio,
+    peak-normalised, is also reconstructed. `network`: a configuration (default SMALL); `start`: weights to begin with ("shipped" or
+    "hub:..."). What comes back is the exponential moving average of the weights (`smoothing`). Parameters are part of the checkpoint:
+    a training goes on only as it was begun.
+    """
+    if network and start:
+        raise PaperError("give either weights to start with or a network to build: the weights bring their own network.")
+    options = {
+        "steps": steps, "network": network or SMALL, "start": codec.weights_name(start) if start else "", "rate": rate, "size": size,
+        "seconds": seconds, "decode_every": decode_every, "takes": takes, "smoothing": smoothing,
+    }  # fmt: skip
     machine.settle(threads)
     folder.mkdir(parents=True, exist_ok=True)
+    source, held_out = _source(folder, takes), batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
+    model = codec.load(start) if start else codec.build(ModelConfig(**(network or SMALL)))
+    probe, encoder = Probe(model.mc.feature_dim, model.mc.hop_length), codec.Encoder(model)
+    average = torch.optim.swa_utils.AveragedModel(nn.ModuleList([model, probe]), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(smoothing))
+    probe.fit(batch(source, -2, 64, int(seconds * RATE)))
+    parameters = [*model.parameters(), *probe.map.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1, div_factor=10, final_div_factor=100)
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=not torch.cuda.is_available())
+    model, probe, encoder, average = (m.to(accelerator.device) for m in (model, probe, encoder, average))
+    checkpoint, first = folder / "checkpoint.pt", 0
+    parts = {"model": model, "average": average, "probe": probe, "optimiser": optimiser, "schedule": schedule}
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
+        for name, value in json.loads(json.dumps(options)).items():
+            if state["options"][name] != value:
+                raise PaperError(f"{checkpoint} was begun with {name} = {state['options'][name]}, not {value}: give that again, or another folder.")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        first = state["step"]
+        lines = (folder / "curve.csv").read_text().splitlines(keepends=True)
+        paths.write_beside(folder / "curve.csv", "".join(lines[:1] + [line for line in lines[1:] if int(line.partition(",")[0]) <= first]))
+    short = max(RATE // 2, int(seconds * RATE / 4))
+    for step in tqdm(range(first, steps), initial=first, total=steps, unit="step", mininterval=10):
+        torch.manual_seed(step)  # the quantizer's noise
+        model.train()
+        x = batch(source, step, size, int(seconds * RATE), others=0.1).to(accelerator.device)
+        with accelerator.autocast():
+            loss = probe(encoder(x), x)
+            if step % decode_every == 0:
+                mse, spectral = loss_terms(model, loud(x[:, :short]))
+                loss = loss + 100 * mse + spectral
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(nn.ModuleList([model, probe]))
+        if (step + 1) % note_every == 0 or step + 1 == steps:
+            _note(folder / "curve.csv", step + 1, *average.module.eval(), held_out.to(accelerator.device))
+            torch.save({n: p.state_dict() for n, p in parts.items()} | {"step": step + 1, "options": json.loads(json.dumps(options))}, folder / "checkpoint.tmp")
+            os.replace(folder / "checkpoint.tmp", checkpoint)
+    out = codec.build(model.mc)  # (a fresh one: copies of weight-normed modules share their class)
+    out.load_state_dict(average.module[0].cpu().state_dict())
+    paths.write_beside(folder / "options.json", json.dumps(options, indent=1) + "\n")
+    return out
+
+
+def _source(folder: Path, takes: int) -> np.ndarray:
     cached = folder / "takes.npy"
     if not cached.exists():
         np.save(folder / "takes.tmp.npy", clips(range(takes), 6))
         os.replace(folder / "takes.tmp.npy", cached)
-    source, held_out = np.load(cached), clips(range(100_000, 100_004), 4)
-    held_out = batch(held_out, -1, 16, int(seconds * audio.CODEC_RATE) * 2)
-    network = codec.build(ModelConfig(**SMALL))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.8, 0.99), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1, div_factor=10, final_div_factor=100)
-    checkpoint, first = folder / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"]), optimiser.load_state_dict(state["optimiser"]), schedule.load_state_dict(state["schedule"])
-        first = state["step"]
-    for step in tqdm(range(first, steps), initial=first, total=steps, unit="step", mininterval=10):
-        torch.manual_seed(step)  # the quantizer's noise
-        network.train()
-        mse, spectral = loss_terms(network, batch(source, step, size, int(seconds * audio.CODEC_RATE)))
-        optimiser.zero_grad()
-        (100 * mse + spectral).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            network.eval()
-            with torch.inference_mode():
-                seen = loss_terms(network, held_out)
-                quality = si_sdr(held_out, network(held_out)["generated_audio"]).mean()
-            new = not (folder / "curve.csv").exists()
-            with (folder / "curve.csv").open("a") as file:
-                writer = csv.writer(file)
-                if new:
-                    writer.writerow(["step", "mse", "stft", "si_sdr_db"])
-                writer.writerow([step + 1, *(f"{float(v):.6f}" for v in (*seen, quality))])
-            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "step": step + 1}
-            torch.save(state, folder / "checkpoint.tmp")
-            os.replace(folder / "checkpoint.tmp", checkpoint)
-    return network.eval()
+    return np.load(cached, mmap_mode="r")
 
 
-def ship(network: EnCodec, steps: int, folder: Path = paths.WEIGHTS / "shipped") -> None:
-    """Write the network as the shipped weights: one safetensors file a part in half precision, and config.json with their hashes."""
+@torch.no_grad()
+def _note(path: Path, step: int, network: EnCodec, probe: Probe, held_out: torch.Tensor) -> None:
+    """A line of the learning curve: reconstruction and explained variance on held-out clips."""
+    y = network(loud(held_out))["generated_audio"]
+    row = [float(v) for v in (torch.mean((y - loud(held_out)) ** 2), stft_distance(loud(held_out), y), si_sdr(loud(held_out), y).mean())]
+    row += probe.explained(codec.Encoder(network)(held_out), held_out)
+    new = not path.exists()
+    with path.open("a") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(["step", "mse", "stft", "si_sdr_db", *Probe.NAMES])
+        writer.writerow([step, *(f"{v:.6f}" for v in row)])
+
+
+def ship(network: EnCodec, run: Path, folder: Path = paths.WEIGHTS / "shipped") -> None:
+    """Write the network as the shipped weights: one safetensors file a part in half precision, config.json with their hashes
+    and how they were made, and the learning curve of the training in `run`."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    made_by = json.loads((run / "options.json").read_text())
+    paths.write_beside(folder / "curve.csv", (run / "curve.csv").read_bytes())
     hashes = {}
     for part in codec.PARTS:
         path = folder / f"{part}.safetensors"
         save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in getattr(network, part).state_dict().items()}, path)
         hashes[path.name] = provenance.digest(path)
-    card = {"network": SMALL, "sha256": hashes, "steps": steps}
+    card = {"network": network.mc.model_dump(exclude={"hop_length"}, mode="json"), "sha256": hashes, "made_by": made_by}
     paths.write_beside(folder / "config.json", json.dumps(card, indent=1, sort_keys=True) + "\n")

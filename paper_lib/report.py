@@ -273,3 +273,17 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
     if len(recordings) <= 16:
         axes[1, -1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def learning_curve(curve: pd.DataFrame, targets: tuple[str, ...]) -> plt.Figure:
+    """A pretraining's log: reconstruction (SI-SDR, STFT distance) and the variance of the spectral targets that the embedding explains."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
+    axes[0].plot(curve.step, curve.si_sdr_db)
+    axes[0].set(title="reconstruction: SI-SDR", ylabel="dB", xlabel="step")
+    axes[1].plot(curve.step, curve.stft)
+    axes[1].set(title="reconstruction: STFT distance", xlabel="step", ylim=(0, None))
+    for name in targets:
+        axes[2].plot(curve.step, curve[name], label=name)
+    axes[2].set(title="spectral targets explained (R2)", xlabel="step", ylim=(0, 1))
+    axes[2].legend(fontsize=8)
+    return figure

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from . import PaperError, codec, keyed, machine, metrics, paths, provenance
 from .dataset import Dataset
-from .embedding import embed_rows, pool
+from .embedding import embed_dataset, embed_rows, pool
 from .profiles import Profile, subset
 from .recognizer import EffectRecognizer, Head, load
 
 HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
 FINETUNE_PARAMETERS = (
-    "seed", "threads", "pooling", "finetune_start", "finetune_head_rate", "finetune_batch", "accumulation", "finetune_clips",
+    "seed", "threads", "pooling", "finetune_start", "finetune_batch", "accumulation", "finetune_clips",
     "finetune_patience", "weight_decay",
 )  # fmt: skip
 
@@ -142,51 +142,60 @@ def predict(model: EffectRecognizer, data: Dataset, rows: np.ndarray, label: str
     """(rows, 3, channels) embeddings and (rows, 13) logits of `model` in eval mode."""
     statistics = np.empty((len(rows), 3, model.network["feature_dim"]), np.float32)
     embed_rows(model.baked_encoder(), data, rows, statistics, label=label)
+    return statistics, head_logits(model, statistics)
+
+
+def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor:
+    """(rows, 13) logits of the model's head in eval mode for (rows, 3, channels) embeddings."""
     head = copy.deepcopy(model.head).cpu().eval()
     with torch.inference_mode():
-        return statistics, head(torch.from_numpy(np.ascontiguousarray(pool(statistics, model.pooling))))
+        return head(torch.from_numpy(np.ascontiguousarray(pool(statistics, model.pooling))))
 
 
 def finetune(
-    profile: Profile, data: Dataset, name: str = "finetuned", encoder_rate: float | None = None, epochs: int | None = None,
+    profile: Profile, data: Dataset, name: str = "finetuned", encoder_rate: float | None = None, head_rate: float | None = None, epochs: int | None = None,
     start: EffectRecognizer | None = None, train_rows: np.ndarray | None = None, validation_rows: np.ndarray | None = None,
     checkpoint_every: int = 8,
 ) -> tuple[EffectRecognizer, pd.DataFrame]:  # fmt: skip
     """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
 
-    AdamW, two rates, cosine annealing, gradient accumulation; of the epochs trained, the one with the best validation macro-F1 is kept.
+    AdamW, two rates (an `encoder_rate` of 0 leaves the encoder frozen: the control), cosine annealing, gradient accumulation; of the epochs trained, the one with the best validation macro-F1 is kept.
     Epoch 0 in the history is the starting point itself, for comparison only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result.
     Returns the best model and one row an epoch.
     """
     machine.settle(profile.threads)
     encoder_rate = profile.encoder_rate if encoder_rate is None else encoder_rate
+    head_rate = profile.finetune_head_rate if head_rate is None else head_rate
     epochs = profile.finetune_epochs if epochs is None else epochs
-    start = starting_point(profile, data.content) if start is None else start
+    begun, start = start, start or starting_point(profile, data.content)
     train_rows = data.rows("train") if train_rows is None else train_rows
     validation_rows = data.rows("validation") if validation_rows is None else validation_rows
     folder = paths.data(profile.profile) / "models" / name
-    parameters = subset(profile, *FINETUNE_PARAMETERS) | {"encoder_rate": encoder_rate, "epochs": epochs}
+    parameters = subset(profile, *FINETUNE_PARAMETERS) | {"encoder_rate": encoder_rate, "finetune_head_rate": head_rate, "epochs": epochs}
     weights = provenance.array_digest(*(v.numpy() for v in start.state_dict().values()))
     inputs = {"dataset": data.content, "start": weights, "rows": provenance.array_digest(train_rows, validation_rows)}
     stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics", "codec"))
     if not stage.current():
-        _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name)
+        # epoch 0 of the usual start is known: no need to embed the clips again
+        start_logits = None if begun else head_logits(start, embed_dataset(profile, data, "frozen")[validation_rows])
+        _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, head_rate, epochs, checkpoint_every, name, start_logits)
     return load(folder), pd.read_csv(folder / "history.csv")
 
 
-def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_rate, epochs, checkpoint_every, name) -> None:
+def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_rate, head_rate, epochs, checkpoint_every, name, start_logits) -> None:
     work = stage.begin()
     truth = data.labels[validation_rows]
     per_epoch = min(profile.finetune_clips or len(train_rows), len(train_rows))
     accumulation = max(1, min(profile.accumulation, per_epoch // profile.finetune_batch))
     per_step = profile.finetune_batch * accumulation
     steps = -(-per_epoch // per_step)  # of the optimiser, an epoch
+    model.encoder.requires_grad_(encoder_rate > 0)
     accelerator = Accelerator(gradient_accumulation_steps=accumulation, cpu=not torch.cuda.is_available())
     optimiser = torch.optim.AdamW(
-        [{"params": model.encoder.parameters(), "lr": encoder_rate}, {"params": model.head.parameters(), "lr": profile.finetune_head_rate}],
+        [{"params": model.encoder.parameters(), "lr": encoder_rate}, {"params": model.head.parameters(), "lr": head_rate}],
         betas=(0.9, 0.999), weight_decay=profile.weight_decay,
     )  # fmt: skip
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, epochs * steps))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, max(epochs, profile.finetune_epochs) * steps))  # a shorter run stops early: same steps
     model, optimiser = accelerator.prepare(model, optimiser)
     state = {"epoch": 1, "step": 0, "loss": 0.0, "history": [], "best_f1": -1.0, "best_epoch": 0}
     checkpoint = work / "checkpoint.pt"
@@ -203,7 +212,9 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_
 
     def close_epoch(epoch: int, train_loss: float) -> None:
         plain = accelerator.unwrap_model(model)
-        _, logits = predict(plain, data, validation_rows, f"validation, epoch {epoch}")
+        logits = start_logits if epoch == 0 else None
+        if logits is None:
+            _, logits = predict(plain, data, validation_rows, f"validation, epoch {epoch}")
         seen = judge(logits, truth)
         state["history"].append({"epoch": epoch, "train_loss": train_loss} | seen)
         if epoch and seen["validation_macro_f1"] > state["best_f1"]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from paper_lib import PaperError, audio, corpus, dataset, plucked, pretraining, profiles, provenance
+from paper_lib import PaperError, audio, corpus, dataset, plucked, profiles, provenance
 
 
 def folder_run(path, **changes):
@@ -52,10 +52,6 @@ def test_the_first_sixty_performances_are_balanced():
     found = corpus.recordings(profiles.load("quick"))
     assert len({r.name for r in found}) == 60
     assert set(Counter((r.player, r.style, r.part) for r in found).values()) == {1}
-
-
-def test_pretraining_hears_no_recording_of_any_corpus():
-    assert not {pretraining.take(i) for i in range(2000)} & set(plucked.names())
 
 
 def test_guitarset_names_are_read(tmp_path, make_tone):

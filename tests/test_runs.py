@@ -1,4 +1,4 @@
-"""All five notebooks through papermill: twice the same bytes, on real clips, in the paper's own condition, without papermill."""
+"""All notebooks through papermill: twice the same bytes, on real clips, in the paper's own condition, without papermill."""
 
 import hashlib
 import json

@@ -1,0 +1,88 @@
+"""What pretraining hears, asks for and survives (appendix A1)."""
+
+import numpy as np
+import pytest
+import torch
+
+from paper_lib import PaperError, plucked, pretraining, reconstruction, sounds
+
+
+def test_pretraining_hears_no_recording_of_any_corpus(monkeypatch):
+    heard, play = [], plucked.play
+    monkeypatch.setattr(plucked, "play", lambda name, seconds: heard.append(name) or play(name, seconds))
+    pretraining.clips(range(3), 2), pretraining.clips(pretraining.HELD_OUT, 2)
+    performance = lambda name: name.removesuffix("_" + name.split("_")[-1])
+    assert len(set(heard)) == 7 and not set(heard) & set(plucked.names())
+    assert not np.array_equal(play(heard[0], 1.0), play(performance(heard[0]), 1.0)), "a take is another performance than its namesake"
+    assert not {pretraining.take(i) for i in range(2000)} & {pretraining.take(i) for i in pretraining.HELD_OUT}
+
+
+def test_every_sound_is_finite_loud_and_the_same_again():
+    for i in range(40):
+        x = sounds.sound(i, 8000, 16_000)
+        assert x.dtype == np.float32 and np.isfinite(x).all() and np.abs(x).max() == pytest.approx(1, abs=1e-3), i
+    assert np.array_equal(sounds.sound(3, 8000, 16_000), sounds.sound(3, 8000, 16_000))
+
+
+def test_a_batch_depends_on_its_step_alone():
+    source = (1000 * np.random.default_rng(0).standard_normal((3, 40_000))).astype(np.int16)
+    one, again, other = (pretraining.batch(source, step, 4, 16_000, others=0.5) for step in (5, 5, 6))
+    assert torch.equal(one, again) and not torch.equal(one, other) and one.abs().max() <= 1
+
+
+def test_trailing_means_by_hand():
+    assert pretraining._trailing_mean(torch.tensor([[1.0, 3, 5, 7]]), 2).tolist() == [[1, 2, 4, 6]]
+
+
+def test_an_embedding_that_is_the_targets_explains_them():
+    torch.manual_seed(0)
+    probe, x = pretraining.Probe(256, 160), 0.1 * torch.randn(2, 32_000)
+    probe.fit(x)
+    wanted = probe.wanted(x)
+    assert wanted.shape == (2, 200, 256) and wanted.mean((0, 1)).abs().max() < 0.1
+    with torch.no_grad():
+        probe.map.weight.copy_(torch.eye(256)), probe.map.bias.zero_()
+    assert probe(wanted, x).item() == pytest.approx(0, abs=1e-8)
+    assert probe.explained(wanted, x) == pytest.approx([1, 1, 1, 1])
+    assert max(probe.explained(torch.zeros_like(wanted), x)) < 0.05
+
+
+def test_si_sdr_by_hand():
+    x = torch.tensor([[1.0, -1, 1, -1]])
+    noise = torch.tensor([[0.1, 0.1, -0.1, -0.1]])  # orthogonal, 20 dB below
+    assert reconstruction.si_sdr(x, 3 * (x + noise)).item() == pytest.approx(20, abs=0.01)
+
+
+def test_a_killed_pretraining_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    options = dict(steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1)
+    whole = pretraining.pretrain(tmp_path / "whole", **options).state_dict()
+    true = pretraining.batch
+
+    def killed(source, step, *rest, **more):
+        if step == 3:
+            raise KeyboardInterrupt
+        return true(source, step, *rest, **more)
+
+    monkeypatch.setattr(pretraining, "batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.pretrain(tmp_path / "killed", **options)
+    monkeypatch.setattr(pretraining, "batch", true)
+    with (tmp_path / "killed" / "curve.csv").open("a") as file:
+        file.write("4,0,0,0,0,0,0,0\n")  # as when the kill came between the line and the checkpoint
+    resumed = pretraining.pretrain(tmp_path / "killed", **options).state_dict()
+    assert all(torch.equal(v, resumed[k]) for k, v in whole.items())
+    assert (tmp_path / "whole" / "curve.csv").read_bytes() == (tmp_path / "killed" / "curve.csv").read_bytes()
+    with pytest.raises(PaperError, match="was begun with steps = 4, not 8"):
+        pretraining.pretrain(tmp_path / "killed", **options | {"steps": 8})
+
+
+def test_mp3_and_opus_come_back_in_time_and_small():
+    t = torch.arange(48_000) / 16_000
+    x = (0.4 * torch.sin(2 * torch.pi * (300 + 200 * t) * t) * (-(((t - 1.5) / 0.6) ** 2)).exp())[None]
+    for kind, most in (("MP3", 40), ("OPUS", 40)):
+        back, rate = reconstruction.through_file(x, kind)
+        assert 1 < rate < most and reconstruction.si_sdr(x, back).item() > 5, (kind, rate)
+
+
+def test_token_usage_by_hand():
+    assert reconstruction.usage(np.array([[1, 1], [2, 2]])) == {"tokens": 4, "different": 2, "perplexity": pytest.approx(2.0)}
