@@ -15,7 +15,7 @@ verify: setup
 
 test:
 	@$(PYTHON) paper_lib/bootstrap.py --test
-	@.venv/bin/python -m pytest -q tests -n 2 --dist worksteal --durations=12
+	@.venv/bin/python -m pytest -q tests/test_runs.py tests -n 2 --dist worksteal --durations=12
 	@rm -rf data/nbval_figures
 	@PAPER_FIGURES=data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/[0-9A][0-9]_*.ipynb --override-ini=timeout=0
 	@PAPER_FIGURES=data/nbval_figures .venv/bin/paper verify --tolerance 0.15

@@ -80,8 +80,8 @@ def _key(path: Path, profile: Profile, before: str) -> str:
 def _unchanged(record: Path, key: str, profile: Profile) -> bool:
     if not record.exists() or not record.with_suffix(".ipynb").exists():
         return False
-    seen, stages = json.loads(record.read_text()), provenance.contents(profile.profile)
-    if seen["key"] != key or any(stages.get(name) != content for name, content in seen["stages"].items()):
+    seen = json.loads(record.read_text())
+    if seen["key"] != key or not set(seen["stages"]) <= set(provenance.stages(profile.profile)):
         return False
     made = {n: a for n, a in provenance.manifest(profile.profile)["artefacts"].items() if a["notebook"] == record.stem}
     folder = paths.figures(profile.profile)
@@ -134,7 +134,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
         nbformat.write(done, beside)
         os.replace(beside, folder / path.name)
         (folder / f"{path.stem}.failed.ipynb").unlink(missing_ok=True)
-        paths.write_beside(record, json.dumps({"key": key, "stages": provenance.contents(profile.profile)}) + "\n")
+        paths.write_beside(record, json.dumps({"key": key, "stages": provenance.stages(profile.profile)}) + "\n")
         print(f"[{i + 1}/{len(books)}] {path.stem}: done in {time.perf_counter() - start:.0f} s", flush=True)
     print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
 

@@ -124,10 +124,10 @@ def require(folder: Path, notebook: str, dataset: str = "") -> dict:
     return record
 
 
-def contents(profile: str) -> dict[str, str]:
-    """Every finished stage of a run -> its content hash."""
+def stages(profile: str) -> list[str]:
+    """Every finished stage of a run."""
     home = paths.data(profile)
-    return {str(p.parent.relative_to(home)): json.loads(p.read_text())["content"] for p in sorted(home.rglob("provenance.json")) if not p.parent.name.endswith(".partial")}
+    return [str(p.parent.relative_to(home)) for p in sorted(home.rglob("provenance.json")) if not p.parent.name.endswith(".partial")]
 
 
 def array_digest(*arrays: np.ndarray) -> str:

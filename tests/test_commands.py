@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 
+import pytest
 import soundfile
 
 from paper_lib import audio, effects, machine, paths, training
@@ -77,7 +79,17 @@ def test_a_failing_cell_is_named_and_an_earlier_stage_is_asked_for(command):
     fails(done, "notebook 03_fine_tuning, cell [2] failed", "run notebook 01_render_dataset first")
 
 
-def test_a_cuda_only_torchaudio_is_mended_and_said(tmp_path, monkeypatch):
+@pytest.fixture
+def no_torchaudio():
+    """No torchaudio among the loaded modules, and whatever the test loads under that name is gone afterwards."""
+    loaded = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "torchaudio"}
+    yield
+    for name in [n for n in sys.modules if n.partition(".")[0] == "torchaudio"]:
+        del sys.modules[name]
+    sys.modules.update(loaded)
+
+
+def test_a_cuda_only_torchaudio_is_mended_and_said(tmp_path, monkeypatch, no_torchaudio):
     """A stand-in package that fails at import like the real wheel beside a CPU build of torch."""
     package = tmp_path / "torchaudio"
     (package / "lib").mkdir(parents=True)
@@ -85,18 +97,15 @@ def test_a_cuda_only_torchaudio_is_mended_and_said(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("import pathlib\nif list((pathlib.Path(__file__).parent / 'lib').glob('*.so')):\n    raise OSError('libc10_cuda.so: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
     said = machine.mend_torchaudio()
     assert "mended" in said and "CUDA-only" in said and "(1 files" in said
-    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
+    sys.modules.pop("torchaudio", None)
     assert machine.mend_torchaudio() == "torchaudio imports"
-    monkeypatch.delitem(__import__("sys").modules, "torchaudio", raising=False)
 
 
 def test_torchaudio_works_where_it_is_used():
     """In a process of its own: mel filter bank and resampling run without the native library."""
     import subprocess
-    import sys
 
     code = "import torch, torchaudio; print(torchaudio.transforms.MelSpectrogram(16000)(torch.ones(1, 16000)).shape[1])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT).stdout.strip() == "128"
