@@ -9,12 +9,8 @@ import pandas as pd
 
 from . import PaperError, effects, keyed, paths, provenance
 from .corpus import Recording
-from .profiles import Profile, subset
+from .profiles import Profile
 
-PARAMETERS = (
-    "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
-    "chain_plan", "include_dry", "split",
-)
 SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 

@@ -13,9 +13,13 @@ import sox
 from tqdm import tqdm
 
 from . import PaperError, audio, corpus, effects, machine, paths, provenance
-from .dataset import PARAMETERS, Dataset, assign_splits
+from .dataset import Dataset, assign_splits
 from .profiles import Profile, subset
 
+PARAMETERS = (
+    "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
+    "chain_plan", "include_dry", "split",
+)
 CODE = ("plucked", "audio", "corpus", "effects", "rendering", "dataset")
 
 
