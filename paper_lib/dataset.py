@@ -12,6 +12,7 @@ from .corpus import Recording
 from .profiles import Profile
 
 SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
+BLOCK = 60  # recordings that are split together
 
 
 class Dataset:
@@ -56,17 +57,27 @@ def load(profile: Profile) -> Dataset:
 def assign_splits(recordings: list[Recording], profile: Profile) -> dict[str, str]:
     """Recording name -> train | validation | test, 70/15/15 (Section 2.3.3), each recording whole.
 
-    Stratified by style and part as far as the recordings allow: the recordings are laid out stratum by stratum, shuffled within
-    each by keys of their own, and the splits are dealt along that line by largest deficit.
+    Dealt in blocks of 60 (a player of GuitarSet; `quick`'s whole corpus), the last with what is left over: so a larger corpus keeps
+    the smaller one's test recordings, and what was trained on the larger can be judged on them.
     """
     n = len(recordings)
     if profile.split == "by_clip":
         return {}
     if n < 3:
         raise PaperError(f"{n} recording(s) cannot be split by recording into train, validation and test: 3 or more are needed (a recording is a file).")
+    blocks = max(1, n // BLOCK)
+    bounds = [b * BLOCK for b in range(blocks)] + [n]
+    return {k: v for b in range(blocks) for k, v in _deal(recordings[bounds[b] : bounds[b + 1]], profile.seed, b / blocks).items()}
+
+
+def _deal(recordings: list[Recording], seed: int, turn: float) -> dict[str, str]:
+    """The splits of one block, stratified by style and part as far as it allows: laid out stratum by stratum, shuffled within each by
+    keys of their own, and dealt along that line by largest deficit; `turn` says where on the line, so that blocks even out."""
+    n = len(recordings)
     held = max(1, round(0.15 * n))
     totals = {"train": n - 2 * held, "validation": held, "test": held}
-    line = sorted(recordings, key=lambda r: (r.style, r.part, keyed(profile.seed, "split", r.name).random()))
+    line = sorted(recordings, key=lambda r: (r.style, r.part, keyed(seed, "split", r.name).random()))
+    line = line[int(turn * n) :] + line[: int(turn * n)]
     given, out = dict.fromkeys(totals, 0), {}
     for i, recording in enumerate(line, 1):
         split = max(totals, key=lambda s: (totals[s] * i / n - given[s], s))

@@ -1,6 +1,7 @@
 """A whole data set -> one array of embeddings: the frozen codec, its untrained control, and log-mel. Notebook 02, section 2.
 
-Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over time.
+Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over time;
+but for `lower`, half-way up the encoder, whose (clips, channels, frames) float16 are what notebook 03 trains the upper half on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from . import PaperError, machine, paths, provenance
 from .dataset import Dataset
 from .profiles import Profile
 
-KINDS = ("frozen", "random_frozen", "logmel")
+KINDS = ("frozen", "random_frozen", "logmel", "lower")
 CHUNK = 192  # clips between two notes of progress
 
 
@@ -46,11 +47,33 @@ class LogMel(nn.Module):
 
 
 def front_end(kind: str, profile: Profile) -> nn.Module:
-    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels)."""
+    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels); `lower`: (batch, channels, frames)."""
     if kind == "logmel":
         return LogMel().eval()
     network = codecs.load(profile.codec, untrained=kind == "random_frozen", seed=profile.seed)
-    return codecs.bake(codecs.Encoder(network)).eval()
+    encoder = codecs.bake(codecs.Encoder(network)).eval()
+    return Lower(encoder) if kind == "lower" else encoder
+
+
+class Lower(nn.Module):
+    """Audio (batch, samples) -> what the lower part of the encoder makes of it, (batch, channels, frames)."""
+
+    def __init__(self, encoder: codecs.Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        return self.encoder.lower(audio)
+
+
+class Lowered:
+    """A data set whose clips went through the pretrained encoder's lower part once: (rows, channels, frames) instead of samples."""
+
+    def __init__(self, data: Dataset, array: np.ndarray):
+        self.data, self.array, self.labels = data, array, data.labels
+
+    def clips(self, rows) -> np.ndarray:
+        return self.array[rows].astype(np.float32)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -58,8 +81,8 @@ def weights_digest(module: nn.Module) -> str:
     return provenance.array_digest(*(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items())))
 
 
-def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: int = 0, after=None, label: str = "") -> None:
-    """Fill out[first:] with the time statistics of the clips `rows[first:]`; `after(done)` is called now and then.
+def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray, first: int = 0, after=None, label: str = "", reduce=time_statistics) -> None:
+    """Fill out[first:] with `reduce` (the time statistics) of the clips `rows[first:]`; `after(done)` is called now and then.
 
     On a CPU, clip by clip in as many workers as torch has threads, one thread each: faster than one worker with all threads
     (the network is memory-bound), and the numbers do not depend on how many there are. Results go straight into `out`:
@@ -72,7 +95,7 @@ def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: i
     def work(start: int) -> int:
         part = rows[start : start + batch]
         with torch.inference_mode():
-            out[start : start + len(part)] = time_statistics(module(torch.from_numpy(data.clips(part)).to(device))).cpu().numpy()
+            out[start : start + len(part)] = reduce(module(torch.from_numpy(data.clips(part)).to(device))).cpu().numpy()
         return len(part)
 
     bar = tqdm(total=len(rows), initial=first, unit="clip", desc=f"embedding {label}".strip())
@@ -87,7 +110,10 @@ def embed_rows(module: nn.Module, data: Dataset, rows, out: np.ndarray, first: i
 
 
 def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
-    """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels) float32, in the index's order."""
+    """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels) float32, in the index's order.
+
+    `lower`: (clips, channels, frames) float16.
+    """
     machine.settle(profile.threads)
     module = front_end(kind, profile)
     folder = paths.data(profile.profile) / f"embedding_{kind}"
@@ -95,12 +121,13 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
     stage = provenance.Stage(folder, {"kind": kind}, inputs, ("embedding", "codec"))
     if not stage.current():
         work = stage.begin()
+        reduce = torch.Tensor.half if kind == "lower" else time_statistics
         with torch.inference_mode():
-            channels = module(torch.zeros(1, data.audio.shape[1])).shape[-1]
-        shape, file, count = (len(data), 3, channels), work / "embedding.npy", work / "done"
+            one = reduce(module(torch.zeros(1, data.audio.shape[1]))).numpy()
+        shape, file, count = (len(data), *one.shape[1:]), work / "embedding.npy", work / "done"
         if not (file.exists() and count.exists()):
-            paths.require_disk(folder, int(np.prod(shape)) * 4, "the embeddings")
-            paths.new_array(file, np.float32, shape)
+            paths.require_disk(folder, int(np.prod(shape)) * one.itemsize, "the embeddings")
+            paths.new_array(file, one.dtype, shape)
             count.write_text("0")
         out = np.lib.format.open_memmap(file, "r+")
 
@@ -108,7 +135,7 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
             out.flush()
             paths.write_beside(count, str(done))
 
-        embed_rows(module, data, np.arange(len(data)), out, int(count.read_text()), after, label=kind)
+        embed_rows(module, data, np.arange(len(data)), out, int(count.read_text()), after, kind, reduce)
         out.flush()
         if not np.isfinite(out).all():
             raise PaperError(f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {profile.codec}.")

@@ -45,7 +45,12 @@ class Profile:
     weight_decay: float = 1e-4
     # 03 fine-tuning
     finetune_start: str = "frozen_head"  # frozen_head (head first, then end to end) | fresh_head (the paper's text)
-    encoder_rate: float = 3e-5  # (the paper: 1e-5)
+    mixed_precision: str = "no"  # no | bf16 (faster where the processor has it)
+    warmup: float = 0.1  # share of the steps over which the rate rises
+    upper_rate: float = 3e-3  # first the upper part of the encoder, on clips that went through the lower part once
+    upper_batch: int = 16
+    upper_epochs: int = 8
+    encoder_rate: float = 3e-5  # then end to end (the paper: 1e-5)
     finetune_head_rate: float = 3e-4  # (the paper: 1e-3)
     finetune_batch: int = 4  # the paper accumulates 4 x 8
     accumulation: int = 2
@@ -54,7 +59,7 @@ class Profile:
     finetune_patience: int = 5  # epochs
     contrast_rate: float = 1e-5  # encoder rate of a second run for comparison: the paper's
     contrast_head_rate: float = 1e-3  # its head rate
-    contrast_epochs: int = 1  # epochs of that run, and of one with a frozen encoder (0: none)
+    contrast_epochs: int = 2  # epochs of that run, and of one with a frozen encoder (0: none)
     # 04, 05 report
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
@@ -68,9 +73,10 @@ CHOICES = {
     "codec": ("shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"),
     "pooling": ("mean", "mean_sd_mad"),
     "finetune_start": ("frozen_head", "fresh_head"),
+    "mixed_precision": ("no", "bf16"),
 }
 RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs
-NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs"}
+NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "warmup", "upper_epochs"}
 
 
 def names() -> list[str]:
@@ -92,7 +98,7 @@ def build(values: dict, source: str = "the profile") -> Profile:
         if type(value) is not wanted:
             hint = " YAML wants a point in such a number: 1.0e-5." if wanted is float and isinstance(value, str) else ""
             raise PaperError(f"{source}: {key} wants {wanted.__name__}, not {value!r} ({type(value).__name__}).{hint}")
-        if wanted is float and not math.isfinite(value) or key == "dropout" and value >= 1:
+        if wanted is float and not math.isfinite(value) or key in ("dropout", "warmup") and value >= 1:
             raise PaperError(f"{source}: {key} cannot be {value}.")
         if key in CHOICES and value not in CHOICES[key]:
             raise PaperError(f"{source}: {key} is {value!r}; it can be {', '.join(CHOICES[key])}.")

@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from . import PaperError, codec, keyed, machine, metrics, paths, provenance
 from .dataset import Dataset
-from .embedding import embed_dataset, embed_rows, pool
+from .embedding import Lowered, embed_dataset, embed_rows, pool
 from .profiles import Profile, subset
 from .recognizer import EffectRecognizer, Head, load
 
 HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
 FINETUNE_PARAMETERS = (
-    "seed", "threads", "pooling", "finetune_start", "finetune_batch", "accumulation", "finetune_clips",
-    "finetune_patience", "weight_decay",
+    "seed", "threads", "pooling", "finetune_start", "finetune_patience", "weight_decay", "warmup", "mixed_precision",
 )  # fmt: skip
 
 
@@ -113,9 +112,9 @@ def load_head(profile: Profile, name: str, dataset: str = "") -> Head:
 
 
 class Clips(TorchDataset):
-    """(audio (samples,) float32, labels (13,) float32) for each of `rows`."""
+    """(audio (samples,) or activations (channels, frames) float32, labels (13,) float32) for each of `rows`."""
 
-    def __init__(self, data: Dataset, rows: np.ndarray):
+    def __init__(self, data: Dataset | Lowered, rows: np.ndarray):
         self.data, self.rows = data, rows
 
     def __len__(self) -> int:
@@ -138,7 +137,7 @@ def starting_point(profile: Profile, dataset: str = "") -> EffectRecognizer:
     return EffectRecognizer.assemble(codec.load(profile.codec), head, profile.pooling)
 
 
-def predict(model: EffectRecognizer, data: Dataset, rows: np.ndarray, label: str = "") -> tuple[np.ndarray, torch.Tensor]:
+def predict(model: EffectRecognizer, data: Dataset | Lowered, rows: np.ndarray, label: str = "") -> tuple[np.ndarray, torch.Tensor]:
     """(rows, 3, channels) embeddings and (rows, 13) logits of `model` in eval mode."""
     statistics = np.empty((len(rows), 3, model.network["feature_dim"]), np.float32)
     embed_rows(model.baked_encoder(), data, rows, statistics, label=label)
@@ -152,50 +151,71 @@ def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor
         return head(torch.from_numpy(np.ascontiguousarray(pool(statistics, model.pooling))))
 
 
+def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more) -> tuple[EffectRecognizer, pd.DataFrame]:
+    """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head, at `upper_rate` and `head_rate`.
+
+    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. `more` as in `finetune`.
+    """
+    lowered = Lowered(data, embed_dataset(profile, data, "lower"))
+    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.head_rate, "epochs": profile.upper_epochs} | more
+    return finetune(profile, data, name, batch=profile.upper_batch, accumulation=1, clips=0, lowered=lowered, **more)
+
+
 def finetune(
     profile: Profile, data: Dataset, name: str = "finetuned", encoder_rate: float | None = None, head_rate: float | None = None, epochs: int | None = None,
     start: EffectRecognizer | None = None, train_rows: np.ndarray | None = None, validation_rows: np.ndarray | None = None,
-    checkpoint_every: int = 8,
+    batch: int | None = None, accumulation: int | None = None, clips: int | None = None, lowered: Lowered | None = None, checkpoint_every: int = 8,
 ) -> tuple[EffectRecognizer, pd.DataFrame]:  # fmt: skip
     """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
 
-    AdamW, two rates (an `encoder_rate` of 0 leaves the encoder frozen: the control), cosine annealing, gradient accumulation; of the epochs trained, the one with the best validation macro-F1 is kept.
-    Epoch 0 in the history is the starting point itself, for comparison only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result.
-    Returns the best model and one row an epoch.
+    AdamW, two rates (an `encoder_rate` of 0 leaves the encoder frozen: the control), warm-up, cosine annealing, gradient accumulation; of the
+    epochs trained, the one with the best validation macro-F1 is kept. Epoch 0 in the history is the starting point itself, for comparison
+    only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result. What is not given is the
+    profile's; `start` by default the frozen encoder with its head. Returns the best model and one row an epoch.
     """
     machine.settle(profile.threads)
-    encoder_rate = profile.encoder_rate if encoder_rate is None else encoder_rate
-    head_rate = profile.finetune_head_rate if head_rate is None else head_rate
-    epochs = profile.finetune_epochs if epochs is None else epochs
+    given = lambda value, default: default if value is None else value
+    plan = {
+        "encoder_rate": given(encoder_rate, profile.encoder_rate), "head_rate": given(head_rate, profile.finetune_head_rate), "epochs": given(epochs, profile.finetune_epochs),
+        "batch": given(batch, profile.finetune_batch), "accumulation": given(accumulation, profile.accumulation), "clips": given(clips, profile.finetune_clips),
+        "part": "upper" if lowered else "all",
+    }  # fmt: skip
     begun, start = start, start or starting_point(profile, data.content)
-    train_rows = data.rows("train") if train_rows is None else train_rows
-    validation_rows = data.rows("validation") if validation_rows is None else validation_rows
+    train_rows, validation_rows = given(train_rows, data.rows("train")), given(validation_rows, data.rows("validation"))
     folder = paths.data(profile.profile) / "models" / name
-    parameters = subset(profile, *FINETUNE_PARAMETERS) | {"encoder_rate": encoder_rate, "finetune_head_rate": head_rate, "epochs": epochs}
     weights = provenance.array_digest(*(v.numpy() for v in start.state_dict().values()))
     inputs = {"dataset": data.content, "start": weights, "rows": provenance.array_digest(train_rows, validation_rows)}
-    stage = provenance.Stage(folder, parameters, inputs, ("training", "recognizer", "embedding", "metrics", "codec"))
+    stage = provenance.Stage(folder, subset(profile, *FINETUNE_PARAMETERS) | plan, inputs, ("training", "recognizer", "embedding", "metrics", "codec"))
     if not stage.current():
         # epoch 0 of the usual start is known: no need to embed the clips again
         start_logits = None if begun else head_logits(start, embed_dataset(profile, data, "frozen")[validation_rows])
-        _finetune(stage, profile, data, start, train_rows, validation_rows, encoder_rate, head_rate, epochs, checkpoint_every, name, start_logits)
+        _finetune(stage, profile, lowered or data, start, train_rows, validation_rows, plan, checkpoint_every, name, start_logits)
     return load(folder), pd.read_csv(folder / "history.csv")
 
 
-def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_rate, head_rate, epochs, checkpoint_every, name, start_logits) -> None:
+def warm_cosine(optimiser, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """The rate rises along a line over the share `warmup` of all `steps`, then falls along half a cosine to zero."""
+    rise = warmup * steps
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: (s + 1) / (rise + 1) if s < rise else 0.5 + 0.5 * np.cos(np.pi * (s - rise) / max(1, steps - rise)))
+
+
+def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, checkpoint_every, name, start_logits) -> None:
     work = stage.begin()
-    truth = data.labels[validation_rows]
-    per_epoch = min(profile.finetune_clips or len(train_rows), len(train_rows))
-    accumulation = max(1, min(profile.accumulation, per_epoch // profile.finetune_batch))
-    per_step = profile.finetune_batch * accumulation
+    truth, epochs, encoder_rate = data.labels[validation_rows], plan["epochs"], plan["encoder_rate"]
+    per_epoch = min(plan["clips"] or len(train_rows), len(train_rows))
+    accumulation = max(1, min(plan["accumulation"], per_epoch // plan["batch"]))
+    per_step = plan["batch"] * accumulation
     steps = -(-per_epoch // per_step)  # of the optimiser, an epoch
-    model.encoder.requires_grad_(encoder_rate > 0)
-    accelerator = Accelerator(gradient_accumulation_steps=accumulation, cpu=not torch.cuda.is_available())
+    trained = model.encoder.upper_parameters() if plan["part"] == "upper" else list(model.encoder.parameters())
+    model.encoder.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(encoder_rate > 0)
+    accelerator = Accelerator(gradient_accumulation_steps=accumulation, mixed_precision=profile.mixed_precision, cpu=not torch.cuda.is_available())
     optimiser = torch.optim.AdamW(
-        [{"params": model.encoder.parameters(), "lr": encoder_rate}, {"params": model.head.parameters(), "lr": head_rate}],
+        [{"params": trained, "lr": encoder_rate}, {"params": model.head.parameters(), "lr": plan["head_rate"]}],
         betas=(0.9, 0.999), weight_decay=profile.weight_decay,
     )  # fmt: skip
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, max(epochs, profile.finetune_epochs) * steps))  # a shorter run stops early: same steps
+    schedule = warm_cosine(optimiser, epochs * steps, profile.warmup)
     model, optimiser = accelerator.prepare(model, optimiser)
     state = {"epoch": 1, "step": 0, "loss": 0.0, "history": [], "best_f1": -1.0, "best_epoch": 0}
     checkpoint = work / "checkpoint.pt"
@@ -229,7 +249,7 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_
             if epoch - 1 - state["best_epoch"] >= profile.finetune_patience:
                 break
             rows = train_rows[keyed(profile.seed, "finetune", epoch).permutation(len(train_rows))[:per_epoch]]
-            loader = DataLoader(Clips(data, rows[state["step"] * per_step :]), batch_size=profile.finetune_batch)
+            loader = DataLoader(Clips(data, rows[state["step"] * per_step :]), batch_size=plan["batch"])
             model.train()
             fresh = True
             for audio, labels in accelerator.prepare(loader):
@@ -238,6 +258,8 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, encoder_
                 with accelerator.accumulate(model):
                     loss = bce(model(audio), labels)
                     accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), 1.0)
                     optimiser.step()
                     optimiser.zero_grad()
                 state["loss"] += loss.item() * len(audio)
