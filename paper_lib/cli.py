@@ -47,11 +47,12 @@ def parser() -> argparse.ArgumentParser:
     one = verb("render", render, "apply a chain of effects to an audio file", False)
     one.add_argument("input"), one.add_argument("output")
     one.add_argument("--chain", required=True, help="effects in order, e.g. overdrive,reverb")
-    one = verb("recognize", recognize, "which effects are on a recording")
+    one = verb("recognize", recognize, "which effects are on a recording", False)
+    one.add_argument("-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)")
     one.add_argument("file", nargs="+")
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
-    one.add_argument("--model", help="a folder with a saved recognizer (default: the profile's fine-tuned model)")
+    one.add_argument("--model", help="ask the recognizer saved in this folder")
     verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument("what", choices=["guitarset", "weights"])
     one = verb("pretrain", pretrain, "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)", False)
     one.add_argument("folder"), one.add_argument("--steps", type=int, default=4500), one.add_argument("--threads", type=int, default=2)
@@ -165,8 +166,12 @@ def render(args) -> None:
 def recognize(args) -> None:
     from . import effects, paths, recognizer
 
-    folder = Path(args.model) if args.model else paths.data(_profile(args).profile) / "models" / "finetuned"
-    model = recognizer.load(folder)
+    if args.model or args.profile:
+        model = recognizer.load(Path(args.model) if args.model else paths.data(_profile(args).profile) / "models" / "finetuned")
+    elif (released := recognizer.released()) is None:
+        raise PaperError("no recognizer is released in data/weights: paper reproduce makes one; then add -p quick.")
+    else:
+        model = released[0]
     answers = {}
     for file in args.file:
         probability = recognizer.recognize(model, file, args.window)

@@ -31,7 +31,7 @@ class Dataset:
             raise PaperError(f"the data set in {self.folder} is damaged ({problem}): delete that folder and run notebook 01 again.") from problem
         if len(self.index) != len(self.audio):
             raise PaperError(f"the data set in {self.folder} is damaged (index and audio differ in length): delete that folder and run notebook 01 again.")
-        self.labels = self.index[list(effects.NAMES)].to_numpy(np.float32)
+        self.labels = self.index[list(effects.NAMES)].to_numpy(np.float32, copy=True)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from . import PaperError, codec, corpus, paths, provenance, report
+from . import PaperError, codec, corpus, dataset, paths, provenance, recognizer, report
 from .profiles import Profile
 
 
@@ -67,7 +67,7 @@ def _inputs(profile: Profile) -> dict[str, str]:
     """What a run reads beside its profile and the code: audio files, weights, chains, package versions -> a hash of each."""
     files = [paths.Path(r.path) for r in corpus.recordings(profile) if r.path]
     seen = {str(p): f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in files}
-    for path in (paths.WEIGHTS / "shipped" / "config.json", codec.pins_file(), paths.ROOT / "paper_lib" / "paper50.txt"):
+    for path in (paths.WEIGHTS / "shipped" / "config.json", paths.WEIGHTS / "released" / "release.json", codec.pins_file(), paths.ROOT / "paper_lib" / "paper50.txt"):
         seen[path.name] = provenance.digest(path) if path.exists() else ""
     return seen | provenance.versions()
 
@@ -140,12 +140,17 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
 
 
 def publish(profile: Profile) -> None:
-    """Make the present run of `profile` the reference: tables and manifest to figures/reference, for `quick` also the executed notebooks and the README's table."""
+    """Make the present run of `profile` the reference: tables and manifest to figures/reference; for `quick` also the executed notebooks
+    and the README's table; for `full` also its fine-tuned model, as the released one."""
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
     made = provenance.manifest(profile.profile)["artefacts"]
     for path in listing():
         if not (paths.data(profile.profile) / "notebooks" / path.name).exists() or path.stem not in {a["notebook"] for a in made.values()}:
             raise PaperError(f"the run of {profile.profile} is not whole ({path.stem} is missing): paper reproduce -p {profile.profile} first.")
+    if profile.profile == "full":
+        data = dataset.load(profile)
+        heard = {split: sorted(set(data.index.recording[data.rows(split)])) for split in dataset.SPLITS}
+        recognizer.release(paths.data("full") / "models" / "finetuned", heard, {"profile": asdict(profile), "dataset": data.content})
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in [source / name for name in sorted(made) if name.endswith(".csv")] + [source / "manifest.json"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from l3ac.en_codec import EnCodec, ModelConfig
 from torch import nn
 
-from . import PaperError, audio, codec, effects
+from . import PaperError, audio, codec, effects, paths, provenance
 from .embedding import pool, time_statistics
 
 
@@ -80,6 +82,30 @@ def load(folder: Path) -> EffectRecognizer:
             return EffectRecognizer.from_pretrained(Path(folder)).eval()
     except Exception as problem:
         raise PaperError(f"the recognizer in {folder} is damaged ({type(problem).__name__}: {str(problem).splitlines()[0]}): delete the folder and make it again.") from problem
+
+
+def release(model: Path, recordings: dict[str, list[str]], about: dict, target: Path | None = None) -> None:
+    """Make the saved recognizer in `model` the released one: its two files, and release.json with their hashes, `about` and, split by split,
+    the names of the `recordings` that it was trained, chosen and tested on."""
+    target = target or paths.WEIGHTS / "released"
+    target.mkdir(parents=True, exist_ok=True)
+    files = ("config.json", "model.safetensors")
+    for name in files:
+        shutil.copy(Path(model) / name, target / name)
+    record = {"sha256": {name: provenance.digest(target / name) for name in files}, "recordings": recordings} | about
+    paths.write_beside(target / "release.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def released() -> tuple[EffectRecognizer, dict] | None:
+    """The recognizer that ships with the project, and its release.json; None where none does. Altered files: `PaperError`."""
+    folder = paths.WEIGHTS / "released"
+    if not (folder / "release.json").exists():
+        return None
+    record = json.loads((folder / "release.json").read_text())
+    for name, sha256 in record["sha256"].items():
+        if not (folder / name).exists() or provenance.digest(folder / name) != sha256:
+            raise PaperError(f"{folder / name} is missing or has the wrong SHA-256: git checkout data/weights brings the published file back.")
+    return load(folder), record
 
 
 def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:

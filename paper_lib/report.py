@@ -25,7 +25,7 @@ PAPER_TABLE_3 = {
     "slapback_delay": (0.7034, 0.9756), "low_boost": (0.7143, 0.9836), "low_reduct": (0.6494, 0.9714),
     "high_boost": (0.0000, 0.1429), "high_reduct": (0.1538, 0.5474),
 }  # fmt: skip
-MODELS = ("chance", "majority", "always", "logmel", "random_frozen", "frozen", "frozen_statistics", "finetuned")
+MODELS = ("chance", "majority", "always", "logmel", "random_frozen", "frozen", "frozen_statistics", "finetuned", "released")
 
 
 def style() -> None:
@@ -209,7 +209,7 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
             axis.text(at, 0.01, "0", ha="center", fontsize=8)
         paper = table[(table.source == "paper") & (table.model == model)].set_index("effect")
         if len(paper):
-            label = "the paper's values (GuitarSet)" if m == len(models) - 1 else None
+            label = "the paper's values (GuitarSet)" if model == "finetuned" else None
             axis.plot(x, paper.f1.loc[list(effects.NAMES)], ls="none", marker="D", ms=4, mfc="white", mec="black", label=label)
     always = 2 * support / (support + n_clips)
     axis.hlines(always, np.arange(len(always)) - 0.45, np.arange(len(always)) + 0.45, color="crimson", lw=1.5, label="claiming it always")

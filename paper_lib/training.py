@@ -284,15 +284,15 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, ch
     stage.finish(provenance.digest(work / "model.safetensors"), best_epoch=state["best_epoch"])
 
 
-def test_predictions(profile: Profile, data: Dataset, model: EffectRecognizer, name: str = "finetuned") -> tuple[np.ndarray, np.ndarray]:
-    """Stage data/<profile>/predictions_<name>: embeddings (test clips, 3, channels) and probabilities (test clips, 13)."""
+def predictions(profile: Profile, data: Dataset, model: EffectRecognizer, name: str = "finetuned", split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Stage data/<profile>/predictions_<name>_<split>: embeddings (clips of the split, 3, channels) and probabilities (clips, 13)."""
     machine.settle(profile.threads)
-    folder = paths.data(profile.profile) / f"predictions_{name}"
+    folder = paths.data(profile.profile) / f"predictions_{name}_{split}"
     weights = provenance.array_digest(*(v.numpy() for v in model.state_dict().values()))
     stage = provenance.Stage(folder, {"threads": profile.threads}, {"dataset": data.content, "model": weights}, ("training", "embedding", "recognizer", "codec"))
     if not stage.current():
         work = stage.begin()
-        statistics, logits = predict(model, data, data.rows("test"), f"test, {name}")
+        statistics, logits = predict(model, data, data.rows(split), f"{split}, {name}")
         np.save(work / "embedding.npy", statistics)
         np.save(work / "probabilities.npy", torch.sigmoid(logits).numpy())
         stage.finish(provenance.array_digest(statistics, torch.sigmoid(logits).numpy()))

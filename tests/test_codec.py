@@ -38,6 +38,18 @@ def test_the_shipped_codec_loads_in_eval_mode_and_repeats_itself():
         assert torch.equal(network(x)["generated_audio"], network(x)["generated_audio"])
 
 
+@pytest.mark.parametrize("name", ["shipped", "hub:3kbps", "hub:1kbps"])
+def test_the_two_halves_in_a_row_are_the_encoder(name):
+    network = codec.build(codec.config_of(name))
+    encoder, x = codec.Encoder(network), 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        halfway = encoder.lower(x)
+        padded = torch.nn.functional.pad(x, (0, -x.shape[1] % network.mc.hop_length))
+        assert torch.equal(encoder(halfway), encoder(x)) and torch.equal(encoder(x), network.en_encoder(network.encoder(padded[:, None])))
+    assert halfway.shape[2] >= encoder(x).shape[1]  # the upper half works at the frame rate (1kbps: and compresses it further)
+    assert len(encoder.upper_parameters()) < len(list(encoder.parameters()))
+
+
 def test_baking_the_weight_norm_changes_nothing():
     x = 0.1 * torch.randn(1, 16_000)
     with torch.inference_mode():

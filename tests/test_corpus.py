@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,10 +154,17 @@ def test_recordings_stay_whole_and_shares_are_70_15_15(n):
     count = Counter(given.values())
     assert set(given) == {r.name for r in recordings} and sum(count.values()) == n
     assert count["validation"] == count["test"] == max(1, round(0.15 * n))
-    if n >= 60:  # each of the ten strata (style x part) within one recording of its share
+    if n >= 60:  # each of the ten strata (style x part) near its share
         for split, share in dataset.SPLITS.items():
             strata = Counter((r.style, r.part) for r in recordings if given[r.name] == split)
-            assert all(abs(strata[s, p] - share * n / 10) <= 1.01 for s in plucked.STYLES for p in ("comp", "solo"))
+            assert all(abs(strata[s, p] - share * n / 10) <= (1.01 if n == 60 else 2.5) for s in plucked.STYLES for p in ("comp", "solo"))
+
+
+@pytest.mark.parametrize("n", [120, 200, 720])
+def test_a_larger_corpus_keeps_the_splits_of_the_smaller_one(n):
+    run = profiles.load("quick")
+    of = lambda n: dataset.assign_splits(corpus.recordings(replace(run, recordings=n)), run)
+    assert of(60).items() <= of(n).items()
 
 
 def test_no_test_recording_was_heard_in_training(small):

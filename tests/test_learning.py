@@ -1,6 +1,7 @@
 """Experiments whose answer is known: planted and shuffled labels, overfitting, kill and resume (notebooks 02 and 03)."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from paper_lib import PaperError, embedding, metrics, paths, profiles, provenance, recognizer, training
+from paper_lib import PaperError, corpus, dataset, embedding, metrics, paths, profiles, provenance, recognizer, training
 
 
 def head_score(run, data, x, y, rows=None):
@@ -65,6 +66,32 @@ def test_fine_tuning_starts_exactly_at_the_frozen_model(small):
     frozen, _ = training.fit_head(run, data, array, "frozen", run.pooling, run.standardise)
     _, logits = training.predict(model, data, rows)
     assert torch.sigmoid(logits).numpy() == pytest.approx(frozen[rows], abs=1e-4)
+
+
+def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small):
+    run, data, _ = small
+    start = training.starting_point(run)
+    rows = data.rows("train")[:64]
+    lower = embedding.embed_dataset(run, data, "lower")
+    with torch.inference_mode():
+        assert lower[rows[:2]] == pytest.approx(start.encoder.lower(torch.from_numpy(data.clips(rows[:2]))).numpy(), abs=2e-3)
+    model, history = training.finetune_upper(run, data, "upper_only", epochs=3, train_rows=rows)
+    frozen, _ = training.fit_head(run, data, embedding.embed_dataset(run, data, "frozen"), "frozen", run.pooling, run.standardise)
+    assert history.validation_map[0] == pytest.approx(metrics.mean_average_precision(data.labels[data.rows("validation")], frozen[data.rows("validation")]), abs=1e-3)
+    assert history.train_loss[3] < history.train_loss[1]
+    before, upper = start.encoder.state_dict(), {id(p) for p in model.encoder.upper_parameters()}
+    for name, parameter in model.encoder.named_parameters():
+        assert torch.equal(parameter, before[name]) != (id(parameter) in upper), name
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule, rates = training.warm_cosine(optimiser, 100, 0.1), []
+    for _ in range(100):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step(), schedule.step()
+    assert np.argmax(rates) == 10 and max(rates) == 2.0 and rates[0] == pytest.approx(2 / 11) and rates[55] == pytest.approx(1.0) and rates[-1] < 0.001
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
 
 
 def test_32_clips_are_overfitted_end_to_end(small):
@@ -166,3 +193,21 @@ def test_a_head_of_another_data_set_is_refused(small):
     with pytest.raises(PaperError, match="small/models/frozen was made from another data set than the present one: run notebook 02_frozen_embeddings again"):
         training.starting_point(run, "another")
     training.starting_point(run, data.content)
+
+
+def test_the_released_recognizer_has_not_heard_quicks_test_recordings(tmp_path, monkeypatch):
+    model, record = recognizer.released()
+    quick = dataset.assign_splits(corpus.recordings(profiles.load("quick")), profiles.load("quick"))
+    for split in dataset.SPLITS:
+        assert {name for name, s in quick.items() if s == split} <= set(record["recordings"][split])
+    assert not set(record["recordings"]["test"]) & set(record["recordings"]["train"] + record["recordings"]["validation"])
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 16_000)).shape == (1, 13)
+    shutil.copytree(paths.WEIGHTS / "released", tmp_path / "released")
+    with (tmp_path / "released" / "model.safetensors").open("r+b") as file:
+        file.seek(5000), file.write(b"\x01\x02\x03\x04")
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
+    with pytest.raises(PaperError, match="wrong SHA-256"):
+        recognizer.released()
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "nowhere")
+    assert recognizer.released() is None

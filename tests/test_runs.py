@@ -48,9 +48,9 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path):
     (tmp_path / "one" / "figures" / "tiny" / "figure_2_tsne.png").write_bytes(b"")
     again = finish(start("tiny", tmp_path / "one"))
     assert again.count("unchanged, skipped") == 4
-    shutil.rmtree(tmp_path / "one" / "data" / "tiny" / "predictions_finetuned")
+    shutil.rmtree(tmp_path / "one" / "data" / "tiny" / "predictions_finetuned_test")
     again = finish(start("tiny", tmp_path / "one"))  # a stage that someone deleted is made again
-    assert again.count("unchanged, skipped") == 3 and (tmp_path / "one" / "data" / "tiny" / "predictions_finetuned").exists()
+    assert again.count("unchanged, skipped") == 3 and (tmp_path / "one" / "data" / "tiny" / "predictions_finetuned_test").exists()
     assert provenance.digest(tmp_path / "one" / "figures" / "tiny" / "figure_2_tsne.png") == two["figure_2_tsne.png"]
 
 
