@@ -287,3 +287,24 @@ def learning_curve(curve: pd.DataFrame, targets: tuple[str, ...]) -> plt.Figure:
     axes[2].set(title="spectral targets explained (R2)", xlabel="step", ylim=(0, 1))
     axes[2].legend(fontsize=8)
     return figure
+
+
+def tpooling(drawn: pd.DataFrame) -> plt.Figure:
+    """A signal and what TPooling makes of it (Eq. 1). drawn: seconds, signal, tpooling_45."""
+    figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
+    axis.plot(drawn.seconds, drawn.signal, color="0.7", lw=0.5, label="signal")
+    axis.plot(drawn.seconds, drawn.tpooling_45, color=sns.color_palette()[3], lw=1.5, label="TPooling, K = 45")
+    axis.set(xlabel="s", ylabel="amplitude", xlim=(drawn.seconds.min(), drawn.seconds.max()))
+    axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def gradient_curves(drawn: pd.DataFrame, target: int) -> plt.Figure:
+    """How much each input sample moves output sample `target`, as a share of the peak. drawn: sample, gradient, decoder."""
+    figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
+    for name, part in drawn.groupby("decoder", sort=False):
+        axis.semilogy(part["sample"], part.gradient.clip(lower=1e-16), lw=0.8, label=name)
+    axis.axvline(target, color="0.3", ls="--", lw=1, label="the output sample")
+    axis.set(xlabel="input sample", ylabel="gradient / peak", ylim=(1e-16, 2))
+    axis.legend(fontsize=8, loc="upper right")
+    return figure

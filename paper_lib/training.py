@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 
 import numpy as np
@@ -196,7 +197,7 @@ def finetune(
 def warm_cosine(optimiser, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
     """The rate rises along a line over the share `warmup` of all `steps`, then falls along half a cosine to zero."""
     rise = warmup * steps
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: (s + 1) / (rise + 1) if s < rise else 0.5 + 0.5 * np.cos(np.pi * (s - rise) / max(1, steps - rise)))
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: (s + 1) / (rise + 1) if s < rise else 0.5 + 0.5 * math.cos(math.pi * (s - rise) / max(1, steps - rise)))
 
 
 def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, checkpoint_every, name, start_logits) -> None:
