@@ -87,16 +87,21 @@ def confusions(truth: np.ndarray, said: np.ndarray) -> pd.DataFrame:
 
 
 def neighbour_purity(points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None) -> float:
-    """Share of each point's `k` nearest neighbours (Euclidean, itself excluded) that carry its label, averaged over points.
+    """`neighbour_shares`, averaged over points."""
+    return float(np.mean(neighbour_shares(points, labels, k, apart)))
 
-    `apart`: (n,) groups; only neighbours of *other* groups count. NaN where a point then has none.
+
+def neighbour_shares(points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None) -> np.ndarray:
+    """(n,) share of each point's `k` nearest neighbours (Euclidean, itself excluded) that carry its label.
+
+    `apart`: (n,) groups; only neighbours of *other* groups count. NaN where some point then has none.
     """
     distance = cdist(points, points)
     barred = np.eye(len(points), dtype=bool) if apart is None else apart[:, None] == apart[None, :]
     distance[barred] = np.inf
     k = min(k, int((~barred).sum(1).min()))
     nearest = distance.argsort(axis=1, kind="stable")[:, :k]
-    return float(np.mean(labels[nearest] == labels[:, None])) if k else float("nan")
+    return (labels[nearest] == labels[:, None]).mean(axis=1) if k else np.full(len(points), np.nan)
 
 
 def silhouette(points: np.ndarray, labels: np.ndarray) -> float:

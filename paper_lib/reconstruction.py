@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -34,8 +35,13 @@ def stft_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def log_mel_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference of the log-mel spectra of two (batch, samples), in dB, one per row."""
-    front = LogMel()
+    front = _front()
     return (10 / np.log(10)) * (front(x) - front(y)).abs().mean((1, 2))
+
+
+@functools.cache
+def _front() -> LogMel:
+    return LogMel()
 
 
 def loud(x: torch.Tensor, peak: float = 0.5) -> torch.Tensor:

@@ -306,5 +306,5 @@ def gradient_curves(drawn: pd.DataFrame, target: int) -> plt.Figure:
         axis.semilogy(part["sample"], part.gradient.clip(lower=1e-16), lw=0.8, label=name)
     axis.axvline(target, color="0.3", ls="--", lw=1, label="the output sample")
     axis.set(xlabel="input sample", ylabel="gradient / peak", ylim=(1e-16, 2))
-    axis.legend(fontsize=8, loc="upper right")
+    axis.legend(fontsize=8, loc="center right")
     return figure

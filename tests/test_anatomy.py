@@ -30,7 +30,9 @@ def test_spans_of_single_layers_by_hand():
 def test_arithmetic_and_perturbation_agree_to_the_sample(network, frame):
     x = 0.1 * torch.randn(1, 32 * 160, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first, last = anatomy.chain_span([network.encoder, network.en_encoder], frame, frame)
-    assert anatomy.seen(codec.Encoder(network), x, frame) == (max(0, first), min(x.shape[1] - 1, last))
+    truth = (max(0, first), min(x.shape[1] - 1, last))
+    assert anatomy.seen(codec.Encoder(network), x, frame) == truth == anatomy.seen(codec.Encoder(network), x, frame, truth)
+    assert anatomy.seen(codec.Encoder(network), x, frame, (truth[0] + 1, truth[1] - 1)) == truth  # a wrong guess is not believed
 
 
 def test_attention_sees_its_block_and_the_one_before(network):
