@@ -110,9 +110,14 @@ def plan(args) -> None:
     with torch.inference_mode():
         forward = timed(lambda: encoder(batch).mean().item())
     backward = timed(lambda: encoder(batch).square().mean().backward())
+    halfway = encoder.lower(batch).detach()
+    upper = timed(lambda: encoder(halfway).square().mean().backward())
     train = profile.finetune_clips or int(0.7 * clips)
     finetune = (profile.finetune_epochs + profile.contrast_epochs) * (train * backward + 0.15 * clips * forward) + profile.contrast_epochs * (train + 0.15 * clips) * forward + 0.15 * clips * forward
-    rows = [("render the data set", clips * per_render), ("embed it (shipped and untrained codec)", 2 * clips * forward), ("fine-tune", finetune)]
+    rows = [("render the data set", clips * per_render), ("embed it (shipped and untrained codec)", 2 * clips * forward)]
+    if profile.upper_epochs:
+        rows.append(("train the upper half", clips * forward + profile.upper_epochs * 0.75 * clips * upper))
+    rows.append(("fine-tune end to end", finetune))
     print(f"profile {profile.profile}: {slices} slices x {clips // max(slices, 1)} chains = {clips:,} clips, {size * 1.1 / 1e9:.2f} GB on disk; on {device}:")
     for name, seconds in rows + [("altogether, about", 1.1 * sum(s for _, s in rows))]:
         print(f"  {name:40s} {_duration(seconds)}")

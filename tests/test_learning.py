@@ -99,7 +99,7 @@ def test_32_clips_are_overfitted_end_to_end(small):
     rows = data.rows("train")
     rows = rows[np.random.default_rng(3).permutation(len(rows))][:32]
     run = replace(run, finetune_start="fresh_head", finetune_clips=0, finetune_batch=4, accumulation=1, finetune_patience=100, dropout=0.0)
-    model, history = training.finetune(run, data, "overfit", encoder_rate=1e-3, head_rate=1e-3, epochs=40, train_rows=rows, validation_rows=rows)
+    model, history = training.finetune(run, data, "overfit", encoder_rate=1e-3, head_rate=2e-3, epochs=24, train_rows=rows, validation_rows=rows)
     present = data.labels[rows].sum(0) > 0
     _, logits = training.predict(model, data, rows)
     said = (logits > 0).numpy()
