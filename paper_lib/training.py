@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -158,8 +159,21 @@ def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more)
     What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. `more` as in `finetune`.
     """
     lowered = Lowered(data, embed_dataset(profile, data, "lower"))
-    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.head_rate, "epochs": profile.upper_epochs} | more
+    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.head_rate, "epochs": profile.upper_epochs, "start": early_start(profile, data)} | more
     return finetune(profile, data, name, batch=profile.upper_batch, accumulation=1, clips=0, lowered=lowered, **more)
+
+
+def early_start(profile: Profile, data: Dataset) -> EffectRecognizer:
+    """`starting_point` with the head of the epoch at which its validation loss was lowest: a head that knows the training clips by heart
+    has no useful gradient to pass on, and each move of the encoder makes it wrong with confidence."""
+    model = starting_point(profile, data.content)
+    if profile.finetune_start == "frozen_head":
+        history = pd.read_csv(paths.data(profile.profile) / "models" / "frozen" / "history.csv")
+        brief = replace(profile, head_epochs=int(history.epoch[history.validation_loss.idxmin()]))
+        x, train, val = np.asarray(pool(embed_dataset(profile, data, "frozen"), profile.pooling)), data.rows("train"), data.rows("validation")
+        head, _ = train_head(x[train], data.labels[train], x[val], data.labels[val], brief, profile.standardise)
+        model.head.load_state_dict(head.state_dict())
+    return model
 
 
 def finetune(
@@ -179,7 +193,7 @@ def finetune(
     plan = {
         "encoder_rate": given(encoder_rate, profile.encoder_rate), "head_rate": given(head_rate, profile.finetune_head_rate), "epochs": given(epochs, profile.finetune_epochs),
         "batch": given(batch, profile.finetune_batch), "accumulation": given(accumulation, profile.accumulation), "clips": given(clips, profile.finetune_clips),
-        "part": "upper" if lowered else "all",
+        "part": "upper" if lowered else "all", "beta2": 0.98 if lowered else 0.999,  # (many short steps: a shorter memory)
     }  # fmt: skip
     begun, start = start, start or starting_point(profile, data.content)
     train_rows, validation_rows = given(train_rows, data.rows("train")), given(validation_rows, data.rows("validation"))
@@ -214,7 +228,7 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, ch
     accelerator = Accelerator(gradient_accumulation_steps=accumulation, mixed_precision=profile.mixed_precision, cpu=not torch.cuda.is_available())
     optimiser = torch.optim.AdamW(
         [{"params": trained, "lr": encoder_rate}, {"params": model.head.parameters(), "lr": plan["head_rate"]}],
-        betas=(0.9, 0.999), weight_decay=profile.weight_decay,
+        betas=(0.9, plan["beta2"]), weight_decay=profile.weight_decay,
     )  # fmt: skip
     schedule = warm_cosine(optimiser, epochs * steps, profile.warmup)
     model, optimiser = accelerator.prepare(model, optimiser)
