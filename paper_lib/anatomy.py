@@ -12,7 +12,7 @@ from l3ac.layers import GRN
 from torch import nn
 from torch.nn import functional as F
 
-from . import audio, codec
+from . import PaperError, audio, codec
 
 RATE = audio.CODEC_RATE
 
@@ -61,8 +61,10 @@ EVERYTHING = (-(10**9), 10**9)
 def span(module: nn.Module, first: int, last: int) -> tuple[int, int]:
     """Which inputs (first, last) the outputs `first` to `last` of `module` can depend on, along time; unbounded: `EVERYTHING`.
 
-    Padding is counted as input, so the ends may lie outside. Layers that work on each moment alone change nothing.
+    Padding is counted as input, so the ends may lie outside. A layer of a kind that is not listed here: `PaperError`.
     """
+    if (first, last) == EVERYTHING:
+        return EVERYTHING
     kind = type(module).__name__.removeprefix("Parametrized")
     match kind:
         case "Sequential":
@@ -96,6 +98,10 @@ def span(module: nn.Module, first: int, last: int) -> tuple[int, int]:
             window = module.local_trans.window_size
             for _ in module.local_trans.layers:  # its own block and one block back
                 first = max(0, (first // window - 1) * window)
+        case "Snake1d" | "Identity" | "ChannelNorm" | "GELU" | "Tanh" | "Linear":
+            pass  # each moment alone
+        case _:
+            raise PaperError(f"how far a {kind} looks is not known here: add it to anatomy.span.")
     return (first, last) if first > EVERYTHING[0] and last < EVERYTHING[1] else EVERYTHING
 
 

@@ -59,7 +59,7 @@ class Profile:
     finetune_patience: int = 5  # epochs
     contrast_rate: float = 1e-5  # encoder rate of a second run for comparison: the paper's
     contrast_head_rate: float = 1e-3  # its head rate
-    contrast_epochs: int = 1  # epochs of that run, and of one with a frozen encoder (0: none)
+    contrast_epochs: int = 1  # epochs of that run (0: none)
     # 04, 05 report
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
