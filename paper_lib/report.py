@@ -25,7 +25,7 @@ PAPER_TABLE_3 = {
     "slapback_delay": (0.7034, 0.9756), "low_boost": (0.7143, 0.9836), "low_reduct": (0.6494, 0.9714),
     "high_boost": (0.0000, 0.1429), "high_reduct": (0.1538, 0.5474),
 }  # fmt: skip
-MODELS = ("chance", "majority", "always", "logmel", "random_frozen", "frozen", "frozen_statistics", "finetuned", "released")
+MODELS = ("chance", "majority", "always", "logmel", "random_frozen", "frozen", "frozen_statistics", "upper_half", "finetuned", "released")
 
 
 def style() -> None:
