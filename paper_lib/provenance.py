@@ -163,8 +163,8 @@ def forget_artefacts(profile: str, notebooks: list[str]) -> dict[str, list[str]]
 
 
 # Numbers that the last bit of another processor's arithmetic moves freely: where training stopped, its losses, chosen thresholds,
-# and what follows from the scores. They stand in the tables and are not compared; nor are the points of curves and maps.
-LOOSE = re.compile(r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative")
+# where a gradient crosses a threshold, a claim's measurement in words, and what follows from the scores. They stand in the tables and are not compared; nor are the points of curves and maps.
+LOOSE = re.compile(r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead")
 CURVES = ("figure_1_", "figure_2_", "figure_precision_recall")
 
 

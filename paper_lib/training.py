@@ -24,7 +24,7 @@ from .recognizer import EffectRecognizer, Head, load
 
 HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
 FINETUNE_PARAMETERS = (
-    "seed", "threads", "pooling", "finetune_start", "finetune_patience", "weight_decay", "warmup", "mixed_precision",
+    "seed", "threads", "pooling", "finetune_start", "finetune_patience", "weight_decay", "dropout", "warmup", "mixed_precision",
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more)
 
 
 def early_start(profile: Profile, data: Dataset) -> EffectRecognizer:
-    """`starting_point` with the head of the epoch at which its validation loss was lowest: a head that knows the training clips by heart
+    """`starting_point` with the best head (macro-F1) up to the epoch at which its validation loss was lowest: a head that knows the training clips by heart
     has no useful gradient to pass on, and each move of the encoder makes it wrong with confidence."""
     model = starting_point(profile, data.content)
     if profile.finetune_start == "frozen_head":
