@@ -55,10 +55,10 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path):
 
 
 def test_real_clips_of_any_folder_run_through(oracle, tmp_path):
-    profile = write_profile(tmp_path, "mine", "quick", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, head_epochs=10, finetune_epochs=1, finetune_clips=32, contrast_epochs=0, bootstrap=50)
+    profile = write_profile(tmp_path, "mine", "quick", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, head_epochs=10, upper_epochs=1, finetune_epochs=1, finetune_clips=32, contrast_epochs=0, bootstrap=50)
     finish(start(profile, tmp_path))
     table = pd.read_csv(tmp_path / "figures" / "mine" / "table_2_overall.csv")
-    assert set(table.model) == {"chance", "majority", "logmel", "random_frozen", "frozen", "frozen_statistics", "finetuned", "always"}
+    assert set(table.model) == {"chance", "majority", "logmel", "random_frozen", "frozen", "frozen_statistics", "upper_half", "finetuned", "always", "released"}
     assert (table[table.source == "run"].n_clips == 51).all()
     index = pd.read_parquet(tmp_path / "data" / "mine" / "dataset" / "index.parquet")
     assert len(index) == 4 * 51 and set(index.player) == {"00"} and set(index["style"]) == {"BN"}
@@ -73,7 +73,7 @@ def test_the_papers_own_condition_runs_as_far_as_this_machine_can(oracle, tmp_pa
         shutil.copy(clip, home / f"{name}_mic.wav")
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
     address = serve(hub(published, declared, {}))
-    profile = write_profile(tmp_path, "small_paper", "paper", corpus_path=str(tmp_path / "guitarset"), chain_plan="singles", head_epochs=5, finetune_epochs=1, finetune_clips=16, bootstrap=50)
+    profile = write_profile(tmp_path, "small_paper", "paper", corpus_path=str(tmp_path / "guitarset"), chain_plan="singles", head_epochs=5, finetune_epochs=1, finetune_clips=16, contrast_epochs=0, bootstrap=50)
     environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "PAPER_HUB_PINS": str(tmp_path / "pins.json"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     finish(start(profile, tmp_path, **environment))
     stage = provenance.read(tmp_path / "data" / "small_paper" / "models" / "finetuned")
