@@ -73,7 +73,7 @@ def test_the_papers_own_condition_runs_as_far_as_this_machine_can(oracle, tmp_pa
         shutil.copy(clip, home / f"{name}_mic.wav")
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
     address = serve(hub(published, declared, {}))
-    profile = write_profile(tmp_path, "small_paper", "paper", corpus_path=str(tmp_path / "guitarset"), chain_plan="singles", head_epochs=5, finetune_epochs=1, finetune_clips=16, contrast_epochs=0, bootstrap=50)
+    profile = write_profile(tmp_path, "small_paper", "paper", corpus_path=str(tmp_path / "guitarset"), chain_plan="singles", head_epochs=5, finetune_epochs=1, finetune_clips=16, bootstrap=50)
     environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "PAPER_HUB_PINS": str(tmp_path / "pins.json"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     finish(start(profile, tmp_path, **environment))
     stage = provenance.read(tmp_path / "data" / "small_paper" / "models" / "finetuned")
