@@ -33,11 +33,18 @@ def sizes(networks: dict[str, EnCodec]) -> pd.DataFrame:
 
 
 def gmacs(module: nn.Module, *inputs: torch.Tensor) -> float:
-    """Multiply-accumulates (10^9) of one forward pass: half of what torch's FlopCounterMode counts (convolutions, matrix products)."""
+    """Multiply-accumulates (10^9) of one forward pass: half of what torch's FlopCounterMode counts (convolutions, matrix products).
+
+    Without oneDNN, whose recurrent layers are one call that the counter does not know; plain torch shows it their matrix products.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
+    before = torch.backends.mkldnn.set_flags(False)[0]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(*inputs)
+    finally:
+        torch.backends.mkldnn.set_flags(before)
     return counter.get_total_flops() / 2e9
 
 

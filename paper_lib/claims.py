@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import gcd, log2
 
 import numpy as np
 import pandas as pd
 
-from . import PaperError, effects, paths, provenance, report, training
+from . import PaperError, effects, paths, provenance, report
 from .corpus import GUITARSET_SLICES
-from .dataset import Dataset
-from .embedding import pool
-from .profiles import Profile
 
 REPRODUCED, DIFFERS, INCONSISTENT = "reproduced", "differs", "inconsistent in itself"
 OPEN = "not checkable here"
@@ -259,11 +256,3 @@ def plain_sox(samples: np.ndarray, rate: int, *effect: str, dither: bool = True)
     """What SoX itself makes of (samples,) int16, with its default dither or without."""
     form = ["-t", "raw", "-r", str(rate), "-e", "signed", "-b", "16", "-c", "1"]
     return subprocess.run(["sox", *([] if dither else ["-D"]), *form, "-", *form, "-", *effect], input=samples.tobytes(), capture_output=True, check=True).stdout
-
-
-def frozen_score(profile: Profile, data: Dataset, statistics: np.ndarray, train: np.ndarray, held: np.ndarray, standardise: bool, seed: int) -> dict[str, float]:
-    """Macro-F1 at 0.5 and mean average precision on the rows `held` of a head trained on the rows `train` of a frozen embedding."""
-    x = np.asarray(pool(statistics, profile.pooling))
-    _, history = training.train_head(x[train], data.labels[train], x[held], data.labels[held], replace(profile, seed=seed), standardise)
-    best = history.loc[history.validation_macro_f1.idxmax()]
-    return {"macro_f1": best.validation_macro_f1, "map": best.validation_map}

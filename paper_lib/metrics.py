@@ -57,6 +57,13 @@ def intervals(truth: np.ndarray, said: np.ndarray, recordings: np.ndarray, resam
     return {"micro_f1": ends(micro), "macro_f1": ends(by_class.mean(1)), "per_class": ends(by_class)}
 
 
+def paired_interval(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(2,) ends of the 95 % interval of macro-F1 of `b` minus that of `a`, two `counts` of the same recordings, resampled alike for both."""
+    picks = keyed(seed, "bootstrap").integers(len(a), size=(resamples, len(a)))
+    first, second = (f1_of(*np.moveaxis(c[picks].sum(1), 1, 0)).mean(1) for c in (a, b))
+    return np.percentile(second - first, [2.5, 97.5])
+
+
 def chance(train_labels: np.ndarray, clips: int, seed: int) -> np.ndarray:
     """(clips, 13) guesses: each label drawn with its frequency in the training set."""
     return (keyed(seed, "chance").random((clips, train_labels.shape[1])) < train_labels.mean(0)).astype(int)

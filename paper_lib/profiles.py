@@ -63,6 +63,11 @@ class Profile:
     # 04, 05 report
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
+    # 08 experiments
+    experiment_recordings: int = 24  # training and validation recordings that are rendered anew (0: all)
+    # A2 recipes
+    recipe_recordings: int = 15  # training recordings on which the recipes of fine-tuning are compared
+    recipe_epochs: int = 0  # epochs of each (0: show the published comparison)
 
 
 CHOICES = {
@@ -76,7 +81,7 @@ CHOICES = {
     "mixed_precision": ("no", "bf16"),
 }
 RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs
-NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "warmup", "upper_epochs"}
+NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "warmup", "upper_epochs", "experiment_recordings", "recipe_epochs"}
 
 
 def names() -> list[str]:

@@ -124,12 +124,7 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
 def paired_gain(truth, frozen, finetuned, recordings, profile: Profile) -> dict[str, float]:
     """Macro-F1 gain of fine-tuned over frozen with the 95 % interval of the *difference*, the same recordings resampled for both."""
-    from . import keyed
-
-    a, b = (metrics.counts(truth, s, recordings) for s in (frozen, finetuned))
-    picks = keyed(profile.seed, "bootstrap").integers(len(a), size=(profile.bootstrap, len(a)))
-    macro = lambda c: metrics.f1_of(*np.moveaxis(c[picks].sum(1), 1, 0)).mean(1)
-    lo, hi = np.percentile(macro(b) - macro(a), [2.5, 97.5])
+    lo, hi = metrics.paired_interval(*(metrics.counts(truth, s, recordings) for s in (frozen, finetuned)), profile.bootstrap, profile.seed)
     return {"gain": metrics.scores(truth, finetuned)["macro_f1"] - metrics.scores(truth, frozen)["macro_f1"], "lo": lo, "hi": hi}
 
 
@@ -307,4 +302,55 @@ def gradient_curves(drawn: pd.DataFrame, target: int) -> plt.Figure:
     axis.axvline(target, color="0.3", ls="--", lw=1, label="the output sample")
     axis.set(xlabel="input sample", ylabel="gradient / peak", ylim=(1e-16, 2))
     axis.legend(fontsize=8, loc="center right")
+    return figure
+
+
+def envelopes(drawn: pd.DataFrame) -> plt.Figure:
+    """Level over time of one clip made several times over. drawn: seconds, level_db, made."""
+    figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
+    for i, (name, part) in enumerate(drawn.groupby("made", sort=False)):
+        axis.plot(part.seconds, part.level_db, lw=1.6 if i == 0 else 1, color="0.2" if i == 0 else sns.color_palette()[i], label=name)
+    axis.set(xlabel="s", ylabel="change of level (dB)")
+    figure.legend(*axis.get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False)
+    return figure
+
+
+def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
+    """Left: macro-F1 of each experiment with its interval, dashed the set-up as it is; right: F1 of each effect for the two rendering rates.
+
+    table: a row of `experiments.row` each, with experiment, features, learned, judged; per_class: effect, made, f1.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), width_ratios=(1.25, 1), constrained_layout=True)
+    names, first = list(table.experiment.unique()), ~table.duplicated("features")
+    shown = table[first | (table.gain != 0)].sort_values("features", ascending=False, kind="stable")  # the set-up as it is once for each kind of features
+    labels = []
+    for y, one in enumerate(shown.itertuples()):
+        base = bool(first[one.Index])
+        color = "0.2" if base else sns.color_palette()[names.index(one.experiment) % 10]
+        left.errorbar(one.macro_f1, y, xerr=[[max(0, one.macro_f1 - one.lo)], [max(0, one.hi - one.macro_f1)]], fmt="o" if one.features == "logmel" else "s", color=color, capsize=2)
+        left.plot([one.head_0, one.head_1, one.head_2], [y] * 3, ls="none", marker="|", ms=9, color=color)
+        left.plot(one.always, y, marker="x", color="0.5")
+        labels.append(("as it is" if base else f"{one.experiment}: {one.learned}" + ("" if one.learned == one.judged else f" → {one.judged}")) + ("" if one.features == "logmel" else " (codec)"))
+    left.axvline(shown.macro_f1.iloc[0], color="0.3", ls="--", lw=1)
+    left.set_yticks(range(len(shown)), labels, fontsize=9)
+    left.invert_yaxis()
+    left.set(xlabel="macro-F1 (95 % interval; ticks: three heads; x: claiming all)", xlim=(0, 1))
+    for made, part in per_class.groupby("made", sort=False):
+        right.plot(part.f1, part.effect, ls="none", marker="o", label=made)
+    right.invert_yaxis()
+    right.set(xlabel="F1 with chains rendered at either rate", xlim=(-0.02, 1))
+    right.legend(fontsize=9, ncol=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    return figure
+
+
+def recipes(curves: pd.DataFrame) -> plt.Figure:
+    """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe, seed and a training's history."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), constrained_layout=True)
+    for axis, (column, title) in zip(axes, {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}.items()):
+        for color, (name, part) in zip(sns.color_palette(), curves.groupby("recipe", sort=False)):
+            for i, (_, one) in enumerate(part.groupby("seed")):
+                axis.plot(one.epoch, one[column], color=color, lw=1.2, marker="o", ms=3, label=name if i == 0 else None)
+        axis.set(xlabel="epoch of the upper half", title=title)
+    axes[1].set_yscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False)
     return figure

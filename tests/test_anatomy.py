@@ -68,3 +68,10 @@ def test_an_exact_network_says_the_same():
     with torch.no_grad():
         before = codec.Encoder(network)(x)
         assert codec.Encoder(anatomy.exact(network))(x.double()).float() == pytest.approx(before, abs=1e-4)
+
+
+def test_the_counter_sees_a_recurrent_layer():
+    lstm, steps = torch.nn.LSTM(8, 16, 2), 50
+    weights = sum(w.numel() for name, w in lstm.named_parameters() if "weight" in name)
+    assert anatomy.gmacs(lstm, torch.zeros(steps, 1, 8)) * 1e9 == weights * steps
+    assert torch.backends.mkldnn.enabled
