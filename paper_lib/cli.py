@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--rate", type=float, default=1e-3, help="top of the one-cycle learning rate")
     one.add_argument("--size", type=int, default=8, help="crops a step"), one.add_argument("--seconds", type=float, default=2.0, help="length of a crop")
     one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"), one.add_argument("--takes", type=int, default=200, help="guitar performances to train on")
+    one.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminators' verdict (0: none; begin without)")
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     verb("publish", publish, "make the present run the published reference (maintainers)")
     return top
@@ -208,9 +209,8 @@ def pretrain(args) -> None:
     from . import codec, pretraining
 
     network = codec.config_of(args.network).model_dump(exclude={"hop_length"}, mode="json") if args.network else None
-    trained = pretraining.pretrain(
-        Path(args.folder), args.steps, network, args.start, args.rate, args.size, args.seconds, args.decode_every, args.takes, args.threads
-    )  # fmt: skip
+    names = ("steps", "start", "rate", "size", "seconds", "decode_every", "takes", "threads", "adversarial")
+    trained = pretraining.pretrain(Path(args.folder), network=network, **{name: getattr(args, name) for name in names})
     if args.ship:
         pretraining.ship(trained, Path(args.folder))
 

@@ -73,10 +73,10 @@ def batch(source: np.ndarray, step: int, size: int, samples: int, others: float 
 # --- what it has to do ------------------------------------------------------------------------------------------------
 
 
-def loss_terms(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean squared error, multi-resolution STFT distance) of the reconstruction of (batch, samples)."""
+def loss_terms(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean squared error and multi-resolution STFT distance of the reconstruction of (batch, samples), and the reconstruction."""
     y = network(x)["generated_audio"]
-    return torch.mean((y - x) ** 2), stft_distance(x, y)
+    return torch.mean((y - x) ** 2), stft_distance(x, y), y
 
 
 class Probe(nn.Module):
@@ -134,25 +134,66 @@ def _trailing_mean(v: torch.Tensor, n: int) -> torch.Tensor:
     return (total[..., end] - total[..., begin]) / (end - begin)
 
 
+class Critic(nn.Module):
+    """Discriminators on three complex spectrograms (after EnCodec's multi-scale STFT discriminator, of a size for small machines): each
+    judges, place by place, whether (batch, samples) is a recording or a reconstruction."""
+
+    SIZES = (256, 512, 1024)
+
+    def __init__(self, width: int = 16):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            widths = (2, width, width, width)
+            self.stacks = nn.ModuleList(
+                nn.ModuleList([nn.Conv2d(a, b, (9, 3), stride=(2, 1), padding=(4, 1)) for a, b in zip(widths, widths[1:])] + [nn.Conv2d(width, 1, 3, padding=1)]) for _ in self.SIZES
+            )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
+        """For each spectrogram what each layer makes of it; the last are the scores: high for a recording."""
+        out = []
+        for size, stack in zip(self.SIZES, self.stacks):
+            spectrum = torch.stft(x.float(), size, size // 4, window=torch.hann_window(size, device=x.device), return_complex=True)
+            layers = [torch.stack([spectrum.real, spectrum.imag], 1)]
+            for i, layer in enumerate(stack):
+                layers.append(layer(layers[-1] if i == 0 else nn.functional.leaky_relu(layers[-1], 0.2)))
+            out.append(layers[1:])
+        return out
+
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """What the critic learns by: hinge, above 1 for recordings x, below -1 for reconstructions y."""
+        pairs = zip(self(x), self(y.detach()))
+        return sum((1 - real[-1]).relu().mean() + (1 + made[-1]).relu().mean() for real, made in pairs) / len(self.SIZES)
+
+    def verdict(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """What the codec learns by: high scores for its y, and layers that answer to y as to x (relative distance)."""
+        with torch.no_grad():
+            real = self(x)
+        made = self(y)
+        fooled = sum(-m[-1].mean() for m in made)
+        alike = sum((a - b).abs().mean() / a.abs().mean().clamp_min(1e-3) for r, m in zip(real, made) for a, b in zip(r[:-1], m[:-1]))
+        return (fooled + alike) / len(self.SIZES)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
 def pretrain(
     folder: Path, steps: int, network: dict | None = None, start: str = "", rate: float = 1e-3, size: int = 8, seconds: float = 2.0,
-    decode_every: int = 4, takes: int = 200, threads: int = 2, smoothing: float = 0.998, note_every: int = 100,
+    decode_every: int = 4, takes: int = 200, threads: int = 2, smoothing: float = 0.998, note_every: int = 100, adversarial: float = 0.0,
 ) -> EnCodec:  # fmt: skip
     """Train (or resume) a codec for `steps` steps in `folder`; every `note_every` steps a checkpoint and a line in curve.csv.
 
     A step: the embedding of `size` crops of `seconds` has to give `Probe`'s targets; every `decode_every`-th step a quarter of that audio,
     peak-normalised, is also reconstructed. `network`: a configuration (default SMALL); `start`: weights to begin with ("shipped" or
-    "hub:..."). What comes back is the exponential moving average of the weights (`smoothing`). Parameters are part of the checkpoint:
+    "hub:..."); `adversarial`: weight of `Critic`'s verdict on the reconstruction (0: none), for when the rest works. What comes back is the exponential moving average of the weights (`smoothing`). Parameters are part of the checkpoint:
     a training goes on only as it was begun.
     """
     if network and start:
         raise PaperError("give either weights to start with or a network to build: the weights bring their own network.")
     options = {
         "steps": steps, "network": network or SMALL, "start": codec.weights_name(start) if start else "", "rate": rate, "size": size,
-        "seconds": seconds, "decode_every": decode_every, "takes": takes, "smoothing": smoothing,
+        "seconds": seconds, "decode_every": decode_every, "takes": takes, "smoothing": smoothing, "adversarial": adversarial,
     }  # fmt: skip
     machine.settle(threads)
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,15 +205,17 @@ def pretrain(
     parameters = [*model.parameters(), *probe.map.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1, div_factor=10, final_div_factor=100)
+    critic = Critic()
+    opponent = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=not torch.cuda.is_available())
-    model, probe, encoder, average = (m.to(accelerator.device) for m in (model, probe, encoder, average))
+    model, probe, encoder, average, critic = (m.to(accelerator.device) for m in (model, probe, encoder, average, critic))
     checkpoint, first = folder / "checkpoint.pt", 0
-    parts = {"model": model, "average": average, "probe": probe, "optimiser": optimiser, "schedule": schedule}
+    parts = {"model": model, "average": average, "probe": probe, "optimiser": optimiser, "schedule": schedule} | ({"critic": critic, "opponent": opponent} if adversarial else {})
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
         for name, value in json.loads(json.dumps(options)).items():
-            if state["options"][name] != value:
-                raise PaperError(f"{checkpoint} was begun with {name} = {state['options'][name]}, not {value}: give that again, or another folder.")
+            if state["options"].get(name) != value:
+                raise PaperError(f"{checkpoint} was begun with {name} = {state['options'].get(name)}, not {value}: give that again, or another folder.")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         first = state["step"]
@@ -186,14 +229,21 @@ def pretrain(
         with accelerator.autocast():
             loss = probe(encoder(x), x)
             if step % decode_every == 0:
-                mse, spectral = loss_terms(model, loud(x[:, :short]))
+                heard = loud(x[:, :short])
+                mse, spectral, made = loss_terms(model, heard)
                 loss = loss + 100 * mse + spectral
+                if adversarial:
+                    loss = loss + adversarial * critic.verdict(heard, made)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
         average.update_parameters(nn.ModuleList([model, probe]))
+        if adversarial and step % decode_every == 0:
+            opponent.zero_grad()  # (the codec's own step has left gradients there)
+            critic.loss(heard, made).backward()
+            opponent.step()
         if (step + 1) % note_every == 0 or step + 1 == steps:
             _note(folder / "curve.csv", step + 1, *average.module.eval(), held_out.to(accelerator.device))
             torch.save({n: p.state_dict() for n, p in parts.items()} | {"step": step + 1, "options": json.loads(json.dumps(options))}, folder / "checkpoint.tmp")

@@ -343,6 +343,16 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
     return figure
 
 
+def recipe_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a recipe: validation macro-F1 at the start and at the best epoch (mean and range over seeds), mean average precision.
+
+    curves: as `training.recipes` returns them."""
+    by = lambda frame: frame.groupby("recipe", sort=False)
+    best = curves[curves.epoch > 0].groupby(["recipe", "seed"], sort=False)[["validation_macro_f1", "validation_map"]].max().reset_index()
+    start = by(curves[curves.epoch == 0]).validation_macro_f1.mean().rename("start")
+    return pd.concat([start, by(best).validation_macro_f1.agg(["mean", "min", "max"]), by(best).validation_map.mean().rename("map")], axis=1)
+
+
 def recipes(curves: pd.DataFrame) -> plt.Figure:
     """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe, seed and a training's history."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), constrained_layout=True)

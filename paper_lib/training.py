@@ -161,6 +161,9 @@ def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more)
     lowered = Lowered(data, embed_dataset(profile, data, "lower"))
     if "start" not in more:
         more["start"] = early_start(profile, data)
+    pretrained = codec.load(profile.codec).encoder.blocks[:-2].state_dict()
+    if not all(torch.equal(v, pretrained[k]) for k, v in more["start"].encoder.encoder.blocks[:-2].state_dict().items()):
+        raise PaperError(f"the start of {name} has another lower half than the pretrained codec, through which the clips went: begin with the codec's own, or use finetune.")
     more = {"encoder_rate": profile.upper_rate, "head_rate": profile.head_rate, "epochs": profile.upper_epochs} | more
     return finetune(profile, data, name, batch=profile.upper_batch, accumulation=1, clips=0, lowered=lowered, **more)
 

@@ -84,6 +84,27 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small):
         assert torch.equal(parameter, before[name]) != (id(parameter) in upper), name
 
 
+def test_a_start_with_another_lower_half_is_refused(small):
+    run, data, _ = small
+    start = training.starting_point(run)
+    with torch.no_grad():
+        start.encoder.encoder.blocks[0].conv_2.parametrizations.weight.original1.mul_(1.01)
+    with pytest.raises(PaperError, match="another lower half"):
+        training.finetune_upper(run, data, "foreign", start=start)
+
+
+def test_recipes_differ_in_what_they_say_and_in_nothing_else(small):
+    run, data, _ = small
+    curves = training.recipes(replace(run, recipe_epochs=1, recipe_recordings=4), data, seeds=1)
+    start = curves[curves.epoch == 0].set_index("recipe")
+    assert list(start.index) == list(training.RECIPES) and (curves.groupby("recipe").size() == 2).all()
+    alike = start.loc[["early head, two rates", "no warm-up", "one rate, the head's", "the paper's rates"]]
+    assert alike.validation_loss.nunique() == 1
+    assert start.validation_loss["converged head"] >= alike.validation_loss.iloc[0] - 1e-6
+    moved = curves[curves.epoch == 1].set_index("recipe").validation_loss - start.validation_loss
+    assert abs(moved["the paper's rates"]) < abs(moved["no warm-up"])
+
+
 def test_the_rate_rises_then_falls_to_zero():
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule, rates = training.warm_cosine(optimiser, 100, 0.1), []

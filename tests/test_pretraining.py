@@ -53,8 +53,9 @@ def test_si_sdr_by_hand():
     assert reconstruction.si_sdr(x, 3 * (x + noise)).item() == pytest.approx(20, abs=0.01)
 
 
-def test_a_killed_pretraining_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    options = dict(steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1)
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
+def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path, monkeypatch):
+    options = dict(steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, adversarial=adversarial)
     whole = pretraining.pretrain(tmp_path / "whole", **options).state_dict()
     true = pretraining.batch
 
@@ -86,3 +87,20 @@ def test_mp3_and_opus_come_back_in_time_and_small():
 
 def test_token_usage_by_hand():
     assert reconstruction.usage(np.array([[1, 1], [2, 2]])) == {"tokens": 4, "different": 2, "perplexity": pytest.approx(2.0)}
+
+
+def test_the_critic_learns_to_tell_noise_from_tone_and_leads_a_signal_towards_the_tone():
+    torch.manual_seed(0)
+    critic, t = pretraining.Critic(8), torch.arange(4000) / 16_000
+    tones = lambda: torch.sin(2 * torch.pi * (200 + 800 * torch.rand(4, 1)) * t + 6 * torch.rand(4, 1))
+    optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-3)
+    before = critic.loss(tones(), torch.randn(4, 4000)).item()
+    for _ in range(40):
+        optimiser.zero_grad()
+        critic.loss(tones(), torch.randn(4, 4000)).backward()
+        optimiser.step()
+    x, noise = tones(), torch.randn(4, 4000)
+    assert critic.loss(x, noise).item() < 0.1 * before and critic.verdict(x, x) < critic.verdict(x, x + 0.3 * noise) < critic.verdict(x, noise)
+    noise.requires_grad_()
+    critic.verdict(x, noise).backward()
+    assert noise.grad.abs().max() > 0
