@@ -7,31 +7,31 @@ Everything here stays within the run's training and validation recordings: the t
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import pandas as pd
 import pyloudnorm
 import torch
 from tqdm import tqdm
 
 from . import PaperError, audio, corpus, effects, keyed, machine, metrics, paths, provenance, rendering, training
 from .dataset import Dataset
-from .embedding import LogMel, pool, time_statistics
+from .embedding import LogMel, embed_dataset, pool, time_statistics
 from .profiles import Profile
 
-FOLDS = 3
+POOLING = "mean_sd_mad"  # of the log-mel spectrogram
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How clips are made. `preroll`: at most so many seconds of silence before a clip, drawn anew for each and cut off again, so that
-    the LFOs of its chain stand elsewhere; `loudness`: LUFS (ITU-R BS.1770) to which each clip is brought, None: as it is."""
+    """How clips are made. `lead`: least and most seconds of silence before a clip, drawn anew for each and cut off again, so that effects
+    have settled and LFOs stand elsewhere; `loudness`: LUFS (ITU-R BS.1770) to which each clip is brought, None: as it is."""
 
     render_rate: int
     chain_plan: str
-    preroll: float = 0.0
+    lead: tuple[float, float] = (0.0, 0.0)
     loudness: float | None = None
 
 
@@ -45,25 +45,30 @@ class Variant:
 
 
 def recordings(data: Dataset, profile: Profile) -> list[str]:
-    """At most `experiment_recordings` of the training and validation recordings (0: all), drawn by key."""
+    """At most `experiment_recordings` of the training and validation recordings (0: all), drawn by key; three at least."""
+    if profile.split != "by_recording":
+        raise PaperError("the experiments hold out whole recordings, and this run's test set does not: they need split: by_recording.")
     known = sorted(set(data.index.recording[data.index.split != "test"]))
+    if len(known) < 3:
+        raise PaperError(f"{len(known)} training and validation recordings are too few to hold out one in three: add recordings.")
     drawn = sorted(known, key=lambda name: keyed(profile.seed, "experiment", name).random())
-    if len(drawn) < FOLDS:
-        raise PaperError(f"{len(drawn)} training and validation recordings are too few to hold out one of {FOLDS} in turn: add recordings.")
-    return sorted(drawn[: max(profile.experiment_recordings, FOLDS) if profile.experiment_recordings else None])
+    return sorted(drawn[: max(3, profile.experiment_recordings) if profile.experiment_recordings else None])
 
 
 def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) -> np.ndarray:
     """(n,) float brought to `loudness` LUFS; silence stays silence."""
+    if len(samples) < 0.4 * rate:
+        raise PaperError(f"loudness is measured over 0.4 s or more, and these clips last {len(samples) / rate:.2f} s: set slice_seconds higher.")
     now = pyloudnorm.Meter(rate).integrated_loudness(samples)
     return samples * 10 ** ((loudness - now) / 20) if np.isfinite(now) else samples
 
 
-def phased(clean: np.ndarray, rate: int, chain: effects.Chain, preroll: float, key: tuple) -> np.ndarray:
-    """`rendering.render` to 16 kHz, begun with up to `preroll` seconds of silence (whole hundredths of a second) that are cut off again."""
-    steps = int(keyed(*key).integers(0, int(100 * preroll) + 1))
-    lead = np.zeros(steps * rate // 100, np.int16)
-    return rendering.render(np.concatenate([lead, clean]), rate, chain, audio.CODEC_RATE)[steps * audio.CODEC_RATE // 100 :]
+def led(clean: np.ndarray, rate: int, chain: effects.Chain, lead: tuple[float, float], key: tuple) -> np.ndarray:
+    """`rendering.render` to 16 kHz, begun with silence (whole hundredths of a second) that is cut off again."""
+    least, most = (round(100 * seconds) for seconds in lead)
+    steps = int(keyed(*key).integers(least, most + 1))
+    silence = np.zeros(steps * rate // 100, np.int16)
+    return rendering.render(np.concatenate([silence, clean]), rate, chain, audio.CODEC_RATE)[steps * audio.CODEC_RATE // 100 :]
 
 
 def chains_of(profile: Profile, condition: Condition, recording: str) -> list[effects.Chain]:
@@ -73,72 +78,99 @@ def chains_of(profile: Profile, condition: Condition, recording: str) -> list[ef
     return [plan[i] for i in sorted(drawn)]
 
 
+def statistics(front: LogMel, clip: np.ndarray) -> np.ndarray:
+    """(samples,) float at 16 kHz -> (inputs,): log-mel statistics over time, as notebook 02 pools them."""
+    with torch.inference_mode():
+        return pool(time_statistics(front(torch.from_numpy(clip.astype(np.float32))[None])), POOLING)[0].numpy()
+
+
+def as_it_is(profile: Profile, data: Dataset) -> Variant:
+    """The experiment's recordings as notebooks 01 and 02 made them."""
+    rows = np.flatnonzero(data.index.recording.isin(recordings(data, profile)))
+    return Variant(np.asarray(pool(embed_dataset(profile, data, "logmel")[rows], POOLING)), data.labels[rows], data.index.recording.to_numpy()[rows])
+
+
 def variant(profile: Profile, data: Dataset, condition: Condition, name: str) -> Variant:
-    """Stage data/<profile>/experiments/<name>: log-mel statistics of the experiment's recordings under `condition`."""
+    """Stage data/<profile>/experiments/<name>: the experiment's recordings rendered under `condition`, recording by recording."""
     machine.settle(profile.threads)
     chosen, folder = recordings(data, profile), paths.data(profile.profile) / "experiments" / name
     parameters = asdict(condition) | {"seed": profile.seed, "recordings": chosen}
     stage = provenance.Stage(folder, parameters, {"dataset": data.content}, ("experiments", "embedding", "rendering", "effects", "corpus", "audio"))
     if not stage.current():
         machine.require_sox()
-        work, front = stage.begin(), LogMel().eval()
-        run = replace(profile, render_rate=condition.render_rate)
+        run, front = replace(profile, render_rate=condition.render_rate), LogMel().eval()
         found = [r for r in corpus.recordings(profile) if r.name in set(chosen)]
+        done = stage.begin() / "recordings"
+        done.mkdir(exist_ok=True)
 
-        def make(recording: corpus.Recording) -> tuple[list, list]:
-            statistics, labels = [], []
-            for s, clean in enumerate(corpus.slices(corpus.load(recording, run), run)):
-                for chain in chains_of(profile, condition, recording.name):
-                    clip = phased(clean, run.render_rate, chain, condition.preroll, (profile.seed, "preroll", recording.name, s, effects.label(chain)))
-                    clip = audio.to_float(clip) if condition.loudness is None else level(audio.to_float(clip), condition.loudness)
-                    with torch.inference_mode():
-                        statistics.append(time_statistics(front(torch.from_numpy(clip.astype(np.float32))[None]))[0].numpy())
-                    labels.append(effects.multi_hot(chain))
-            return statistics, labels
+        def make(k: int) -> dict[str, np.ndarray]:
+            file, name = done / f"{k:05d}.npz", found[k].name
+            if not file.exists():
+                features, labels = [], []
+                for s, clean in enumerate(corpus.slices(corpus.load(found[k], run), run)):
+                    for chain in chains_of(profile, condition, name):
+                        clip = audio.to_float(led(clean, run.render_rate, chain, condition.lead, (profile.seed, "lead", name, s, effects.label(chain))))
+                        features.append(statistics(front, clip if condition.loudness is None else level(clip, condition.loudness)))
+                        labels.append(effects.multi_hot(chain))
+                beside = done / f"{k:05d}.half.npz"
+                np.savez(beside, features=np.array(features), labels=np.array(labels, np.float32), recordings=np.array([name] * len(labels)))
+                os.replace(beside, file)
+            return dict(np.load(file))
 
         with machine.one_thread(), ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as workers:
-            made = list(tqdm(workers.map(make, found), total=len(found), unit="recording", desc=name))
-        features = pool(np.array([s for statistics, _ in made for s in statistics]), "mean_sd_mad")
-        np.savez(work / "clips.npz", features=features, labels=np.array([row for _, rows in made for row in rows], np.float32), recordings=np.array([r.name for r, (s, _) in zip(found, made) for _ in s]))
-        stage.finish(provenance.array_digest(features))
+            made = list(tqdm(workers.map(make, range(len(found))), total=len(found), unit="recording", desc=name))
+        whole = {key: np.concatenate([part[key] for part in made]) for key in made[0]}
+        np.savez(stage.partial / "clips.npz", **whole)
+        shutil.rmtree(done)
+        stage.finish(provenance.array_digest(whole["features"]))
     return Variant(**np.load(folder / "clips.npz"))
 
 
-def parts(made: Variant, seed: int, by_clip: bool = False) -> np.ndarray:
-    """(clips,) numbers from 0 to 5, one a recording (or a clip), as even as it goes: of each fold two parts are held out, one chooses
-    the epoch, three are learned from."""
-    items = np.arange(len(made.labels)) if by_clip else made.recordings
-    names, place = np.unique(items, return_inverse=True)
-    order = np.argsort([keyed(seed, "part", str(name)).random() for name in names])
-    return (np.argsort(order) * 2 * FOLDS // len(names))[place]
+def parts(made: Variant, seed: int, fold: int, folds: int = 3, by_clip: bool = False) -> np.ndarray:
+    """(clips,) 2: held out in this fold (one recording, or clip, in `folds`); 1: chooses the epoch (one in four of the others); 0: learned from."""
+    names, place = np.unique(np.arange(len(made.labels)) if by_clip else made.recordings, return_inverse=True)
+    order = sorted(range(len(names)), key=lambda i: keyed(seed, "part", str(names[i])).random())
+    part = np.zeros(len(names), int)
+    part[[i for k, i in enumerate(order) if k % folds == fold]] = 2
+    part[[i for i in order if part[i] == 0][::4]] = 1
+    return part[place]
 
 
-def judge(profile: Profile, learned: Variant, judged: list[Variant], by_clip: bool = False, standardise: bool = True) -> list[np.ndarray]:
-    """0/1 answers (clips, 13) for every clip of each variant in `judged`, each from the one of three heads (one a seed) that heard
-    neither its recording nor anything of it; `by_clip`: that heard other clips of it."""
-    learned_part, *judged_part = (parts(v, profile.seed, by_clip) for v in (learned, *judged))
+def judge(profile: Profile, learned: Variant, judged: list[Variant], folds: int = 3, by_clip: bool = False, standardise: bool = True, again: int = 0) -> list[np.ndarray]:
+    """0/1 answers (clips, 13) for every clip of each variant in `judged`, each from the one of `folds` heads (one a seed) that heard
+    nothing of its recording; `by_clip`: that heard other clips of it. Every head learns from half as many clips as there are.
+    `again` gives the same heads other seeds."""
     said = [np.zeros(v.labels.shape, int) for v in judged]
-    for fold in range(FOLDS):
-        held, validation = (2 * fold, 2 * fold + 1), (2 * fold + 2) % (2 * FOLDS)
-        train, val = ~np.isin(learned_part, (*held, validation)), learned_part == validation
-        run = replace(profile, seed=profile.seed + fold)
+    for fold in range(folds):
+        part = parts(learned, profile.seed, fold, folds, by_clip)
+        train, val = np.flatnonzero(part == 0), part == 1
+        train = np.sort(keyed(profile.seed, "half", fold).permutation(train)[: -(-len(part) // 2)])
+        run = replace(profile, seed=profile.seed + fold + 100 * again)
         head, _ = training.train_head(learned.features[train], learned.labels[train], learned.features[val], learned.labels[val], run, standardise)
-        for answers, v, part in zip(said, judged, judged_part):
-            rows = np.isin(part, held)
+        for answers, v in zip(said, judged):
+            rows = parts(v, profile.seed, fold, folds, by_clip) == 2
             with torch.inference_mode():
                 answers[rows] = (head(torch.from_numpy(v.features[rows]).float()) > 0).numpy()
     return said
 
 
-def row(profile: Profile, judged: Variant, said: np.ndarray, base: Variant, base_said: np.ndarray, by_clip: bool = False) -> dict:
-    """Macro-F1 with its 95 % interval, of each of the three heads and of saying yes always; gain over the answers to `base`, with its
-    interval, the same recordings resampled for both."""
-    ends = metrics.intervals(judged.labels, said, judged.recordings, profile.bootstrap, profile.seed)["macro_f1"]
-    fold = parts(judged, profile.seed, by_clip) // 2
-    each = {f"head_{f}": metrics.scores(judged.labels[fold == f], said[fold == f])["macro_f1"] for f in range(FOLDS)}
-    macro = metrics.scores(judged.labels, said)["macro_f1"]
-    a, b = metrics.counts(base.labels, base_said, base.recordings), metrics.counts(judged.labels, said, judged.recordings)
-    low, high = metrics.paired_interval(a, b, profile.bootstrap, profile.seed)
-    gain = macro - metrics.scores(base.labels, base_said)["macro_f1"]
-    always = metrics.scores(judged.labels, metrics.always(len(judged.labels)))["macro_f1"]
-    return {"macro_f1": macro, "lo": ends[0], "hi": ends[1], **each, "always": always, "gain": gain, "gain_lo": low, "gain_hi": high, "clips": len(said)}
+def row(profile: Profile, judged: Variant, said: np.ndarray, against: np.ndarray | None = None) -> dict:
+    """Macro-F1 with its 95 % interval over recordings, and of saying yes always; the gain over the answers `against` on the same clips,
+    with the interval of the difference. The intervals hold what other recordings would change, not what other training seeds would."""
+    low, high = metrics.intervals(judged.labels, said, judged.recordings, profile.bootstrap, profile.seed)["macro_f1"]
+    macro = lambda answers: metrics.scores(judged.labels, answers)["macro_f1"]
+    out = {"macro_f1": macro(said), "lo": low, "hi": high, "always": macro(metrics.always(len(said))), "clips": len(said)}
+    if against is None:
+        return out | dict.fromkeys(("gain", "gain_lo", "gain_hi"), np.nan)
+    counts = [metrics.counts(judged.labels, answers, judged.recordings) for answers in (against, said)]
+    low, high = metrics.paired_interval(*counts, profile.bootstrap, profile.seed)
+    return out | {"gain": out["macro_f1"] - macro(against), "gain_lo": low, "gain_hi": high}
+
+
+def given_away(labels: np.ndarray, effect: int) -> float:
+    """The best F1 for an effect that one could reach without listening, from the clip's other labels alone ((clips, 13), 0/1)."""
+    _, group = np.unique(np.delete(labels, effect, axis=1), axis=0, return_inverse=True)
+    share = np.bincount(group, labels[:, effect]) / np.bincount(group)
+    said = share[group][:, None] >= np.unique(share)[None]
+    true = labels[:, effect, None] > 0
+    return float(metrics.f1_of(*(x.sum(0).astype(float) for x in (said & true, said & ~true, ~said & true))).max())

@@ -214,8 +214,9 @@ def pretrain(
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
         for name, value in json.loads(json.dumps(options)).items():
-            if state["options"].get(name) != value:
-                raise PaperError(f"{checkpoint} was begun with {name} = {state['options'].get(name)}, not {value}: give that again, or another folder.")
+            begun = ({"adversarial": 0.0} | state["options"])[name]  # (older ones do not say)
+            if begun != value:
+                raise PaperError(f"{checkpoint} was begun with {name} = {begun}, not {value}: give that again, or another folder.")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         first = state["step"]

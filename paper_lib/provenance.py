@@ -22,7 +22,7 @@ import pandas as pd
 
 from . import PaperError, paths
 
-PACKAGES = ("numpy", "pandas", "scikit-learn", "matplotlib", "seaborn", "torch", "torchaudio", "l3ac", "sox", "accelerate", "soxr")
+PACKAGES = ("numpy", "pandas", "scikit-learn", "matplotlib", "seaborn", "torch", "torchaudio", "l3ac", "sox", "accelerate", "soxr", "pyloudnorm")
 
 
 def versions() -> dict:
@@ -165,7 +165,7 @@ def forget_artefacts(profile: str, notebooks: list[str]) -> dict[str, list[str]]
 # Numbers that the last bit of another processor's arithmetic moves freely: where training stopped, its losses, chosen thresholds,
 # where a gradient crosses a threshold, a claim's measurement in words, and what follows from the scores. They stand in the tables and are not compared; nor are the points of curves and maps.
 LOOSE = re.compile(r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead")
-CURVES = ("figure_1_", "figure_2_", "figure_precision_recall")
+CURVES = ("figure_1_", "figure_2_", "figure_precision_recall", "figure_recipes", "table_recipes")
 
 
 def verify(profile: str, tolerance: float = 0.05) -> pd.DataFrame:

@@ -316,25 +316,25 @@ def envelopes(drawn: pd.DataFrame) -> plt.Figure:
 
 
 def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
-    """Left: macro-F1 of each experiment with its interval, dashed the set-up as it is; right: F1 of each effect for the two rendering rates.
+    """Left: macro-F1 of each condition with its interval, dashed the set-up as it is; right: F1 of each effect for the two rendering rates.
 
-    table: a row of `experiments.row` each, with experiment, features, learned, judged; per_class: effect, made, f1.
+    table: experiment, features, learned, judged, as_it_is and what `experiments.row` returns; per_class: effect, made, f1.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), width_ratios=(1.25, 1), constrained_layout=True)
-    names, first = list(table.experiment.unique()), ~table.duplicated("features")
-    shown = table[first | (table.gain != 0)].sort_values("features", ascending=False, kind="stable")  # the set-up as it is once for each kind of features
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 7), width_ratios=(1.25, 1), constrained_layout=True)
+    names, kinds = list(table.experiment.unique()), list(table.features.unique())
+    once = ~(table.as_it_is & table.duplicated(["features", "as_it_is"]))  # (it begins each experiment)
     labels = []
-    for y, one in enumerate(shown.itertuples()):
-        base = bool(first[one.Index])
-        color = "0.2" if base else sns.color_palette()[names.index(one.experiment) % 10]
-        left.errorbar(one.macro_f1, y, xerr=[[max(0, one.macro_f1 - one.lo)], [max(0, one.hi - one.macro_f1)]], fmt="o" if one.features == "logmel" else "s", color=color, capsize=2)
-        left.plot([one.head_0, one.head_1, one.head_2], [y] * 3, ls="none", marker="|", ms=9, color=color)
+    for y, one in enumerate(table[once].itertuples()):
+        color = "0.2" if one.as_it_is else sns.color_palette()[names.index(one.experiment)]
+        left.errorbar(one.macro_f1, y, xerr=[[max(0, one.macro_f1 - one.lo)], [max(0, one.hi - one.macro_f1)]], fmt="os"[kinds.index(one.features)], color=color, capsize=2)
         left.plot(one.always, y, marker="x", color="0.5")
-        labels.append(("as it is" if base else f"{one.experiment}: {one.learned}" + ("" if one.learned == one.judged else f" → {one.judged}")) + ("" if one.features == "logmel" else " (codec)"))
-    left.axvline(shown.macro_f1.iloc[0], color="0.3", ls="--", lw=1)
-    left.set_yticks(range(len(shown)), labels, fontsize=9)
+        if one.as_it_is:
+            left.plot([one.macro_f1] * 2, [y, y + sum(table[once].features == one.features) - 1], color="0.3", ls="--", lw=1, zorder=0)
+        what = "as it is" if one.as_it_is else f"{one.experiment}: {one.learned}" + ("" if one.learned == one.judged else f" → {one.judged}")
+        labels.append(what + ("" if one.features == "logmel" else " (codec)"))
+    left.set_yticks(range(len(labels)), labels, fontsize=9)
     left.invert_yaxis()
-    left.set(xlabel="macro-F1 (95 % interval; ticks: three heads; x: claiming all)", xlim=(0, 1))
+    left.set(xlabel="macro-F1 (95 % interval over recordings; x: claiming all)", xlim=(0, 1), title="learned → judged")
     for made, part in per_class.groupby("made", sort=False):
         right.plot(part.f1, part.effect, ls="none", marker="o", label=made)
     right.invert_yaxis()
@@ -344,13 +344,13 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
 
 
 def recipe_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a recipe: validation macro-F1 at the start and at the best epoch (mean and range over seeds), mean average precision.
-
-    curves: as `training.recipes` returns them."""
-    by = lambda frame: frame.groupby("recipe", sort=False)
-    best = curves[curves.epoch > 0].groupby(["recipe", "seed"], sort=False)[["validation_macro_f1", "validation_map"]].max().reset_index()
-    start = by(curves[curves.epoch == 0]).validation_macro_f1.mean().rename("start")
-    return pd.concat([start, by(best).validation_macro_f1.agg(["mean", "min", "max"]), by(best).validation_map.mean().rename("map")], axis=1)
+    """A row a recipe: validation macro-F1 at the start, at the best epoch (chosen on the same clips; mean and range over seeds) and at the
+    last, and the best epoch's mean average precision. curves: as `recipes.compare` returns them."""
+    by, score = lambda frame: frame.groupby("recipe", sort=False), "validation_macro_f1"
+    trained = curves[curves.epoch > 0].reset_index(drop=True)
+    best = trained.loc[trained.groupby(["recipe", "seed"], sort=False)[score].idxmax()]
+    start, last = (by(curves[curves.epoch == epoch])[score].mean() for epoch in (0, curves.epoch.max()))
+    return by(best)[score].agg(["mean", "min", "max"]).assign(start=start, last=last, map=by(best).validation_map.mean())
 
 
 def recipes(curves: pd.DataFrame) -> plt.Figure:

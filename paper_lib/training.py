@@ -174,53 +174,20 @@ def early_start(profile: Profile, data: Dataset) -> EffectRecognizer:
     model = starting_point(profile, data.content)
     if profile.finetune_start == "frozen_head":
         history = pd.read_csv(paths.data(profile.profile) / "models" / "frozen" / "history.csv")
-        model.head.load_state_dict(_early_head(profile, history, *_head_data(profile, data, data.rows("train"), data.rows("validation"))).state_dict())
+        model.head.load_state_dict(early_head(profile, history, *head_data(profile, data, data.rows("train"), data.rows("validation"))).state_dict())
     return model
 
 
-def _head_data(profile: Profile, data: Dataset, train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, ...]:
+def head_data(profile: Profile, data: Dataset, train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What `train_head` learns from: pooled frozen embeddings and labels of the rows `train`, then of `validation`."""
     x = np.asarray(pool(embed_dataset(profile, data, "frozen"), profile.pooling))
     return x[train], data.labels[train], x[validation], data.labels[validation]
 
 
-def _early_head(profile: Profile, history: pd.DataFrame, *clips: np.ndarray) -> Head:
+def early_head(profile: Profile, history: pd.DataFrame, *clips: np.ndarray) -> Head:
     """The best head (macro-F1) up to the epoch at which `history` has its lowest validation loss."""
     brief = replace(profile, head_epochs=int(history.epoch[history.validation_loss.idxmin()]))
     return train_head(*clips, brief, profile.standardise)[0]
-
-
-# What is other than in the profile, and which head training begins with. Appendix A2 measures them.
-RECIPES = {
-    "early head, two rates": ("early", {}),
-    "converged head": ("converged", {}),
-    "fresh head (both at once)": ("fresh", {}),
-    "no warm-up": ("early", {"warmup": 0.0}),
-    "one rate, the head's": ("early", {"upper_rate": 1e-3, "head_rate": 1e-3}),
-    "the paper's rates": ("early", {"upper_rate": 1e-5, "head_rate": 1e-3}),
-    "input not standardised": ("early", {"standardise": False}),
-}
-
-
-def recipes(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
-    """Each of `RECIPES` on the encoder's upper half, with several seeds, on a part of the recordings: one row an epoch (recipe, seed and
-    the history's columns; epoch 0 is the start). `recipe_recordings` to train on, a third as many of the validation set to judge."""
-    drawn = lambda split: sorted(set(data.index.recording[data.rows(split)]), key=lambda name: keyed(profile.seed, "recipes", name).random())
-    few = lambda split, n: np.flatnonzero(data.index.recording.isin(drawn(split)[:n]) & (data.index.split == split))
-    rows = few("train", profile.recipe_recordings), few("validation", -(-profile.recipe_recordings // 3))
-    curves = []
-    for i, (name, (begin, changes)) in enumerate(RECIPES.items()):
-        for seed in range(profile.seed, profile.seed + seeds):
-            run = replace(profile, seed=seed, **changes)
-            clips = _head_data(run, data, *rows)
-            head, history = train_head(*clips, run, run.standardise)
-            if begin == "early":
-                head = _early_head(run, history, *clips)
-            elif begin == "fresh":
-                head.layers = Head(len(head.mean), run.hidden, run.dropout).layers
-            start = EffectRecognizer.assemble(codec.load(run.codec), head, run.pooling)
-            _, curve = finetune_upper(run, data, f"recipes/{i}_{seed}", start=start, epochs=run.recipe_epochs, train_rows=rows[0], validation_rows=rows[1])
-            curves.append(curve.assign(recipe=name, seed=seed))
-    return pd.concat(curves, ignore_index=True)
 
 
 def finetune(

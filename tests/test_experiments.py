@@ -1,10 +1,12 @@
 """What a choice of the set-up is worth: the conditions and the judging behind notebook 08."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyloudnorm
 import pytest
 
-from paper_lib import PaperError, audio, effects, embedding, experiments, keyed, metrics, profiles, rendering
+from paper_lib import PaperError, audio, effects, experiments, keyed, metrics, profiles
 
 
 def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
@@ -12,22 +14,47 @@ def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
     return audio.to_int16(0.2 * np.sin(2 * np.pi * 196 * t) * np.exp(-t))
 
 
-def test_a_run_as_it_is_gives_the_data_sets_own_features(small):
+def test_a_rendering_of_ones_own_condition_is_the_data_set_itself(small):
     run, data, _ = small
-    made = experiments.variant(run, data, experiments.Condition(run.render_rate, run.chain_plan), "as_it_is")
-    rows = np.flatnonzero(data.index.recording.isin(experiments.recordings(data, run)))
-    known = embedding.pool(embedding.embed_dataset(run, data, "logmel")[rows], "mean_sd_mad")
-    assert len(rows) == 3 * 51 and np.array_equal(made.features, known)
-    assert np.array_equal(made.labels, data.labels[rows]) and np.array_equal(made.recordings, data.index.recording.to_numpy()[rows])
+    run = replace(run, experiment_recordings=3)
+    known, made = experiments.as_it_is(run, data), experiments.variant(run, data, experiments.Condition(run.render_rate, run.chain_plan), "own")
+    assert len(known.labels) == 3 * 51 and np.array_equal(made.features, known.features)
+    assert np.array_equal(made.labels, known.labels) and np.array_equal(made.recordings, known.recordings)
     assert not set(made.recordings) & set(data.index.recording[data.rows("test")])
 
 
-@pytest.mark.parametrize("chain, moves", [(("low_boost",), False), (("tremolo",), True), (("phaser",), True)])
-def test_a_preroll_moves_an_lfo_and_nothing_else(chain, moves):
+def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):
+    run, data, _ = small
+    run, condition, true, count = replace(run, experiment_recordings=4, chain_plan="singles"), experiments.Condition(16_000, "singles"), experiments.led, []
+
+    def killed(*rest):
+        count.append(rest)
+        if len(count) > 40:
+            raise KeyboardInterrupt
+        return true(*rest)
+
+    monkeypatch.setattr(experiments, "led", killed)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.variant(run, data, condition, "killed")
+    count.clear()
+    monkeypatch.setattr(experiments, "led", lambda *rest: count.append(rest) or true(*rest))
+    made = experiments.variant(run, data, condition, "killed")
+    assert len(made.labels) == 4 * 14 and 0 < len(count) < 4 * 14
+    assert np.array_equal(made.features, experiments.variant(run, data, condition, "whole").features)
+
+
+@pytest.mark.parametrize("chain, moves", [(("low_boost",), False), (("overdrive",), False), (("tremolo",), True), (("phaser",), True)])
+def test_leads_of_other_lengths_move_an_lfo_and_nothing_else(chain, moves):
     clean = note()
-    fixed = rendering.render(clean, 44_100, chain, 16_000).astype(int)
-    shifts = [np.abs(experiments.phased(clean, 44_100, chain, 4.0, (0, "x", i)).astype(int) - fixed).max() for i in range(3)]
-    assert len(fixed) == 16_000 and (min(shifts) > 300 if moves else max(shifts) <= 2), shifts
+    settled = experiments.led(clean, 44_100, chain, (2.5, 2.5), (0, "x")).astype(int)
+    shifts = [np.abs(experiments.led(clean, 44_100, chain, (0.5, 4.5), (0, "x", i)).astype(int) - settled).max() for i in range(3)]
+    assert len(settled) == 16_000 and (min(shifts) > 300 if moves else max(shifts) <= 2), shifts
+
+
+def test_soxs_overdrive_begins_with_a_click_unless_it_has_settled():
+    clean = np.zeros(44_100, np.int16)
+    at_once, settled = (experiments.led(clean, 44_100, ("overdrive",), (s, s), (0,)) for s in (0.0, 2.5))
+    assert np.abs(at_once[:160]).max() > 100 and np.abs(settled).max() <= 2
 
 
 def test_levelled_clips_have_that_loudness_and_silence_stays():
@@ -35,6 +62,8 @@ def test_levelled_clips_have_that_loudness_and_silence_stays():
     meter = pyloudnorm.Meter(16_000)
     assert meter.integrated_loudness(experiments.level(loud, -26.0)) == pytest.approx(-26.0, abs=1e-6)
     assert not experiments.level(np.zeros(16_000), -26.0).any()
+    with pytest.raises(PaperError, match="set slice_seconds higher"):
+        experiments.level(loud[:1000], -26.0)
 
 
 def test_a_longer_plan_is_drawn_from_for_each_recording_anew():
@@ -55,23 +84,36 @@ def test_what_is_known_of_a_recording_only_helps_where_the_split_lets_it():
     assert score(by_clip=True) > 0.99 and score() < 0.65
 
 
-def test_parts_keep_a_recording_together_whatever_else_is_judged():
-    names = np.array(sorted(f"r{i}" for i in range(9)) * 4)
-    one = experiments.Variant(np.zeros((36, 1)), np.zeros((36, 13)), names)
-    other = experiments.Variant(np.zeros((9, 1)), np.zeros((9, 13)), np.unique(names))
-    by_name = dict(zip(other.recordings, experiments.parts(other, 0)))
-    assert all(by_name[n] == p for n, p in zip(names, experiments.parts(one, 0)))
-    assert sorted(np.bincount(list(by_name.values()), minlength=6)) == [1, 1, 1, 2, 2, 2]
+@pytest.mark.parametrize("n", range(3, 13))
+def test_every_recording_is_held_out_once_and_each_fold_has_all_three_parts(n):
+    names = np.repeat([f"r{i:02d}" for i in range(n)], 4)
+    made, one_each = (experiments.Variant(np.zeros((len(x), 1)), np.zeros((len(x), 13)), x) for x in (names, np.unique(names)))
+    held = np.zeros(len(names), int)
+    for fold in range(3):
+        part = experiments.parts(made, 0, fold)
+        assert set(part) == {0, 1, 2} and len(set(zip(names, part))) == n
+        by_name = dict(zip(one_each.recordings, experiments.parts(one_each, 0, fold)))  # the same, whatever else is judged
+        assert all(by_name[name] == p for name, p in zip(names, part))
+        held += part == 2
+    assert (held == 1).all()
 
 
 def test_a_gain_is_that_of_the_same_recordings(small):
     run, data, _ = small
-    made = experiments.variant(run, data, experiments.Condition(run.render_rate, run.chain_plan), "as_it_is")
+    made = experiments.as_it_is(run, data)
     right, none = made.labels.astype(int), np.zeros(made.labels.shape, int)
-    row = experiments.row(run, made, right, made, none)
-    assert row["macro_f1"] == row["gain"] == row["head_0"] == 1.0 and row["gain_lo"] > 0.9
-    same = experiments.row(run, made, right, made, right)
-    assert same["gain"] == same["gain_lo"] == same["gain_hi"] == 0.0
+    row = experiments.row(run, made, right, none)
+    assert row["macro_f1"] == row["gain"] == 1.0 and row["gain_lo"] > 0.9
+    same = experiments.row(run, made, right, right)
+    assert same["gain"] == same["gain_lo"] == same["gain_hi"] == 0.0 and np.isnan(experiments.row(run, made, right)["gain"])
+
+
+def test_what_other_labels_give_away_by_hand():
+    labels = np.zeros((4, 13))
+    labels[:, 0], labels[:, 1] = [1, 1, 0, 0], [1, 1, 0, 0]
+    assert experiments.given_away(labels, 0) == 1.0  # always together
+    labels[:, 1] = [1, 0, 1, 0]
+    assert experiments.given_away(labels, 0) == pytest.approx(2 * 2 / (2 + 4))  # nothing to go by: claiming it always
 
 
 def test_too_few_recordings_are_refused_with_the_remedy(small):
@@ -79,3 +121,5 @@ def test_too_few_recordings_are_refused_with_the_remedy(small):
     few = type("Few", (), {"index": data.index[data.index.recording.isin(sorted(set(data.index.recording))[:2])]})()
     with pytest.raises(PaperError, match="too few .* add recordings"):
         experiments.recordings(few, run)
+    with pytest.raises(PaperError, match="need split: by_recording"):
+        experiments.recordings(data, replace(run, split="by_clip"))

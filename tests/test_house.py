@@ -120,7 +120,7 @@ def test_environment_yml_and_pyproject_and_the_lock_name_the_same_packages():
 
 
 def test_imports_point_from_right_to_left():
-    order = "paths profiles effects machine provenance audio plucked sounds corpus dataset rendering codec embedding reconstruction anatomy recognizer metrics training report pretraining claims experiments notebooks cli".split()
+    order = "paths profiles effects machine provenance audio plucked sounds corpus dataset rendering codec embedding reconstruction anatomy recognizer metrics training recipes report pretraining claims experiments notebooks cli".split()
     for path in (paths.ROOT / "paper_lib").glob("*.py"):
         tree = ast.parse(path.read_text())
         top = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level == 1]  # (imports inside functions are for the command's speed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from paper_lib import PaperError, corpus, dataset, embedding, metrics, paths, profiles, provenance, recognizer, training
+from paper_lib import PaperError, corpus, dataset, embedding, metrics, paths, profiles, provenance, recipes, recognizer, training
 
 
 def head_score(run, data, x, y, rows=None):
@@ -95,9 +95,9 @@ def test_a_start_with_another_lower_half_is_refused(small):
 
 def test_recipes_differ_in_what_they_say_and_in_nothing_else(small):
     run, data, _ = small
-    curves = training.recipes(replace(run, recipe_epochs=1, recipe_recordings=4), data, seeds=1)
+    curves = recipes.compare(replace(run, recipe_epochs=1, recipe_recordings=4), data, seeds=1)
     start = curves[curves.epoch == 0].set_index("recipe")
-    assert list(start.index) == list(training.RECIPES) and (curves.groupby("recipe").size() == 2).all()
+    assert list(start.index) == list(recipes.RECIPES) and (curves.groupby("recipe").size() == 2).all()
     alike = start.loc[["early head, two rates", "no warm-up", "one rate, the head's", "the paper's rates"]]
     assert alike.validation_loss.nunique() == 1
     assert start.validation_loss["converged head"] >= alike.validation_loss.iloc[0] - 1e-6
