@@ -88,9 +88,9 @@ def _unchanged(record: Path, key: str, profile: Profile) -> bool:
     return bool(made) and all((folder / n).exists() and provenance.digest(folder / n) == a["sha256"] for n, a in made.items())
 
 
-def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
+def reproduce(profile: Profile, first: str = "", force: bool = False, alone: bool = False) -> None:
     """Execute the notebooks in order with `profile`'s parameters; those whose sources, parameters, inputs and results are unchanged
-    are skipped (not with `force`). `first`: begin with the notebook whose number or name starts so."""
+    are skipped (not with `force`). `first`: begin with the notebook whose number or name starts so; `alone`: and end with it."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -102,6 +102,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False) -> None:
     begin = next((i for i, p in enumerate(books) if p.stem.startswith(first)), None)
     if begin is None:
         raise PaperError(f"no notebook begins with {first!r}; there are: {', '.join(p.stem for p in books)}.")
+    books = books[: begin + 1] if alone else books
     folder = paths.data(profile.profile) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     before, rerun = provenance.digest(_inputs(profile)), force
@@ -155,7 +156,7 @@ def publish(profile: Profile) -> None:
     target.mkdir(parents=True)
     for path in [source / name for name in sorted(made) if name.endswith(".csv")] + [source / "manifest.json"]:
         shutil.copy(path, target / path.name)
-    reproduce(profile, first="04", force=True)  # notebook 04 shows the reference beside the run
+    reproduce(profile, first="04", force=True, alone=True)  # it shows the reference beside the run
     if profile.profile == "quick":
         for path in listing():
             shutil.copy(paths.data("quick") / "notebooks" / path.name, path)
