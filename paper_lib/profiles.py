@@ -66,7 +66,7 @@ class Profile:
     # 08 experiments
     experiment_recordings: int = 24  # training and validation recordings that are rendered anew (0: all)
     # A2 recipes
-    recipe_recordings: int = 15  # training recordings on which the recipes of fine-tuning are compared
+    recipe_recordings: int = 12  # training recordings on which the recipes of fine-tuning are compared
     recipe_epochs: int = 0  # epochs of each (0: show the published comparison)
 
 
