@@ -105,7 +105,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False, alone: boo
     books = books[: begin + 1] if alone else books
     folder = paths.data(profile.profile) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    before, rerun = provenance.digest(_inputs(profile)), force
+    before, rerun, struck = provenance.digest(_inputs(profile)), force, {}
     for i, path in enumerate(books):
         key = _key(path, profile, before)
         before = key
@@ -118,7 +118,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False, alone: boo
             print(f"[{i + 1}/{len(books)}] {path.stem}: unchanged, skipped", flush=True)
             continue
         rerun = True
-        struck = provenance.forget_artefacts(profile.profile, [p.stem for p in books[i:]])[path.stem]
+        struck = provenance.forget_artefacts(profile.profile, [p.stem for p in books[i:]]) | struck
         print(f"[{i + 1}/{len(books)}] {path.stem}", flush=True)
         beside, start = folder / f".{path.stem}.running.ipynb", time.perf_counter()
         try:
@@ -129,7 +129,7 @@ def reproduce(profile: Profile, first: str = "", force: bool = False, alone: boo
             raise PaperError(f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: {problem.ename}: {problem.evalue}") from problem
         except DeadKernelError as problem:
             raise PaperError(f"notebook {path.stem}: its kernel was killed, most often for want of memory; free some and run the same command again.") from problem
-        for name in set(struck) - set(provenance.manifest(profile.profile)["artefacts"]):
+        for name in set(struck[path.stem]) - set(provenance.manifest(profile.profile)["artefacts"]):
             (paths.figures(profile.profile) / name).unlink(missing_ok=True)  # it no longer makes that
         done = clean(nbformat.read(beside, 4), asdict(profile))
         nbformat.write(done, beside)
