@@ -103,3 +103,20 @@ def test_solutions_of_the_exercises_are_right():
             code = f"from paper_lib import effects\n{source}"
             said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT)
             assert said.stdout.strip() == wanted, (path.name, said.stdout, said.stderr)
+
+
+def test_what_a_notebook_no_longer_makes_is_removed_whichever_notebook_the_run_began_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    run = profiles.load("tiny")
+
+    def write(name: str, *tables: str) -> None:
+        lines = ["import pandas as pd", "from paper_lib import profiles, report", f"out = report.Report(profiles.load('tiny'), {name!r})"]
+        cell = nbformat.v4.new_code_cell("\n".join(lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables]))
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}}), tmp_path / f"{name}.ipynb")
+
+    write("01_first", "one"), write("02_second", "two", "old")
+    notebooks.reproduce(run)
+    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {"one.csv", "two.csv", "old.csv"}
+    write("01_first", "one", "another"), write("02_second", "two")
+    notebooks.reproduce(run)
+    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {"one.csv", "another.csv", "two.csv"}
