@@ -1,7 +1,7 @@
 """A whole data set -> one array of embeddings: the frozen codec, its untrained control, and log-mel. Notebook 02, section 2.
 
-Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over time;
-but for `lower`, half-way up the encoder, whose (clips, channels, frames) float16 are what notebook 03 trains the upper half on.
+Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over time. On its way up the
+frozen encoder a clip also passes half-way, (channels, frames) float16: what notebook 03 trains the upper half on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import PaperError, machine, paths, provenance
 from .dataset import Dataset
 from .profiles import Profile
 
-KINDS = ("frozen", "random_frozen", "logmel", "lower")
+KINDS = ("frozen", "random_frozen", "logmel")
 CHUNK = 192  # clips between two notes of progress
 
 
@@ -47,23 +47,11 @@ class LogMel(nn.Module):
 
 
 def front_end(kind: str, profile: Profile) -> nn.Module:
-    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels); `lower`: (batch, channels, frames)."""
+    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels)."""
     if kind == "logmel":
         return LogMel().eval()
     network = codecs.load(profile.codec, untrained=kind == "random_frozen", seed=profile.seed)
-    encoder = codecs.bake(codecs.Encoder(network)).eval()
-    return Lower(encoder) if kind == "lower" else encoder
-
-
-class Lower(nn.Module):
-    """Audio (batch, samples) -> what the lower part of the encoder makes of it, (batch, channels, frames)."""
-
-    def __init__(self, encoder: codecs.Encoder):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return self.encoder.lower(audio)
+    return codecs.bake(codecs.Encoder(network)).eval()
 
 
 class Lowered:
@@ -81,8 +69,9 @@ def weights_digest(module: nn.Module) -> str:
     return provenance.array_digest(*(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items())))
 
 
-def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray, first: int = 0, after=None, label: str = "", reduce=time_statistics) -> None:
-    """Fill out[first:] with `reduce` (the time statistics) of the clips `rows[first:]`; `after(done)` is called now and then.
+def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray, first: int = 0, after=None, label: str = "", lowered: np.ndarray | None = None) -> None:
+    """Fill out[first:] with the time statistics of the clips `rows[first:]`, and `lowered`, if given, with what `module.lower` makes of
+    them; `after(done)` is called now and then.
 
     On a CPU, clip by clip in as many workers as torch has threads, one thread each: faster than one worker with all threads
     (the network is memory-bound), and the numbers do not depend on how many there are. Results go straight into `out`:
@@ -95,7 +84,11 @@ def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray
     def work(start: int) -> int:
         part = rows[start : start + batch]
         with torch.inference_mode():
-            out[start : start + len(part)] = reduce(module(torch.from_numpy(data.clips(part)).to(device))).cpu().numpy()
+            x = torch.from_numpy(data.clips(part)).to(device)
+            if lowered is not None:
+                x = module.lower(x)
+                lowered[start : start + len(part)] = x.half().cpu().numpy()
+            out[start : start + len(part)] = time_statistics(module(x)).cpu().numpy()
         return len(part)
 
     bar = tqdm(total=len(rows), initial=first, unit="clip", desc=f"embedding {label}".strip())
@@ -109,37 +102,43 @@ def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray
     module.cpu()
 
 
-def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
+def embed_dataset(profile: Profile, data: Dataset, kind: str, halfway: bool = False) -> np.ndarray:
     """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels) float32, in the index's order.
 
-    `lower`: (clips, channels, frames) float16.
+    `halfway` (a codec's kinds): keep beside it what `lower` reads, at the cost of disk and of no time.
     """
     machine.settle(profile.threads)
     module = front_end(kind, profile)
     folder = paths.data(profile.profile) / f"embedding_{kind}"
     inputs = {"dataset": data.content, "weights": weights_digest(module)}
     stage = provenance.Stage(folder, {"kind": kind}, inputs, ("embedding", "codec"))
-    if not stage.current():
+    if not stage.current() or halfway and not (folder / "lower.npy").exists():
         work = stage.begin()
-        reduce = torch.Tensor.half if kind == "lower" else time_statistics
+        silence = torch.zeros(1, data.audio.shape[1])
         with torch.inference_mode():
-            one = reduce(module(torch.zeros(1, data.audio.shape[1]))).numpy()
-        shape, file, count = (len(data), *one.shape[1:]), work / "embedding.npy", work / "done"
-        if not (file.exists() and count.exists()):
-            paths.require_disk(folder, int(np.prod(shape)) * one.itemsize, "the embeddings")
-            paths.new_array(file, one.dtype, shape)
+            wanted = {"embedding": time_statistics(module(silence)).numpy()} | ({"lower": module.lower(silence).half().numpy()} if halfway else {})
+        files, count = {name: work / f"{name}.npy" for name in wanted}, work / "done"
+        if not (count.exists() and all(file.exists() for file in files.values())):
+            paths.require_disk(folder, sum(len(data) * one.nbytes for one in wanted.values()), "the embeddings")
+            for name, one in wanted.items():
+                paths.new_array(files[name], one.dtype, (len(data), *one.shape[1:]))
             count.write_text("0")
-        out = np.lib.format.open_memmap(file, "r+")
+        arrays = {name: np.lib.format.open_memmap(file, "r+") for name, file in files.items()}
 
         def after(done: int) -> None:
-            out.flush()
+            for array in arrays.values():
+                array.flush()
             paths.write_beside(count, str(done))
 
-        embed_rows(module, data, np.arange(len(data)), out, int(count.read_text()), after, kind, reduce)
-        out.flush()
-        if not np.isfinite(out).all():
+        embed_rows(module, data, np.arange(len(data)), arrays["embedding"], int(count.read_text()), after, kind, arrays.get("lower"))
+        if not all(np.isfinite(array[i : i + CHUNK]).all() for array in arrays.values() for i in range(0, len(array), CHUNK)):
             raise PaperError(f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {profile.codec}.")
-        content = provenance.digest(file)
-        del out
-        stage.finish(content)
+        del arrays
+        stage.finish(provenance.digest(files["embedding"]))
     return np.load(folder / "embedding.npy", mmap_mode="r")
+
+
+def lower(profile: Profile, data: Dataset) -> np.ndarray:
+    """(clips, channels, frames) float16: every clip after the lower part of the frozen encoder."""
+    embed_dataset(profile, data, "frozen", halfway=True)
+    return np.load(paths.data(profile.profile) / "embedding_frozen" / "lower.npy", mmap_mode="r")

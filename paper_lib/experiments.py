@@ -26,12 +26,12 @@ POOLING = "mean_sd_mad"  # of the log-mel spectrogram
 
 @dataclass(frozen=True)
 class Condition:
-    """How clips are made. `lead`: least and most seconds of silence before a clip, drawn anew for each and cut off again, so that effects
-    have settled and LFOs stand elsewhere; `loudness`: LUFS (ITU-R BS.1770) to which each clip is brought, None: as it is."""
+    """How clips are made. `lead`: least and most seconds of silence before a clip (`rendering.lead_span`), drawn for each; `loudness`: LUFS
+    (ITU-R BS.1770) to which each clip is brought, None: as it is."""
 
     render_rate: int
     chain_plan: str
-    lead: tuple[float, float] = (0.0, 0.0)
+    lead: tuple[float, float]
     loudness: float | None = None
 
 
@@ -61,14 +61,6 @@ def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) ->
         raise PaperError(f"loudness is measured over 0.4 s or more, and these clips last {len(samples) / rate:.2f} s: set slice_seconds higher.")
     now = pyloudnorm.Meter(rate).integrated_loudness(samples)
     return samples * 10 ** ((loudness - now) / 20) if np.isfinite(now) else samples
-
-
-def led(clean: np.ndarray, rate: int, chain: effects.Chain, lead: tuple[float, float], key: tuple) -> np.ndarray:
-    """`rendering.render` to 16 kHz, begun with silence (whole hundredths of a second) that is cut off again."""
-    least, most = (round(100 * seconds) for seconds in lead)
-    steps = int(keyed(*key).integers(least, most + 1))
-    silence = np.zeros(steps * rate // 100, np.int16)
-    return rendering.render(np.concatenate([silence, clean]), rate, chain, audio.CODEC_RATE)[steps * audio.CODEC_RATE // 100 :]
 
 
 def chains_of(profile: Profile, condition: Condition, recording: str) -> list[effects.Chain]:
@@ -109,7 +101,8 @@ def variant(profile: Profile, data: Dataset, condition: Condition, name: str) ->
                 features, labels = [], []
                 for s, clean in enumerate(corpus.slices(corpus.load(found[k], run), run)):
                     for chain in chains_of(profile, condition, name):
-                        clip = audio.to_float(led(clean, run.render_rate, chain, condition.lead, (profile.seed, "lead", name, s, effects.label(chain))))
+                        lead = rendering.draw_lead(condition.lead, profile.seed, name, s, chain)
+                        clip = audio.to_float(rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead))
                         features.append(statistics(front, clip if condition.loudness is None else level(clip, condition.loudness)))
                         labels.append(effects.multi_hot(chain))
                 beside = done / f"{k:05d}.half.npz"

@@ -29,6 +29,7 @@ class Profile:
     recording_seconds: float = 5.0  # length of a plucked recording
     slice_seconds: float = 5.0  # length of a clip
     render_rate: int = 44100  # Hz at which SoX applies the chains (16000: the paper's condition)
+    lead_seconds: float = 7.0  # at most so much silence, drawn for each clip, goes through the chain before it (0: SoX starts with the clip)
     chain_plan: str = "paper50"  # paper50 | guo221 | singles
     include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
     split: str = "by_recording"  # by_recording | by_clip (only to measure the leak)
@@ -81,7 +82,7 @@ CHOICES = {
     "mixed_precision": ("no", "bf16"),
 }
 RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs
-NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "warmup", "upper_epochs", "experiment_recordings", "recipe_epochs"}
+NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "lead_seconds", "warmup", "upper_epochs", "experiment_recordings", "recipe_epochs"}
 
 
 def names() -> list[str]:
@@ -113,6 +114,8 @@ def build(values: dict, source: str = "the profile") -> Profile:
     profile = Profile(**checked)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", profile.profile) or profile.profile in RESERVED:
         raise PaperError(f"{source}: {profile.profile!r} cannot be the name of a run: letters, digits, _ and -, and not {', '.join(RESERVED)}.")
+    if 0 < profile.lead_seconds < 3:
+        raise PaperError(f"{source}: lead_seconds is {profile.lead_seconds}; it can be 0, or at least 3, after which effects have settled.")
     if profile.corpus == "folder" and not profile.corpus_path:
         raise PaperError(f"{source}: corpus 'folder' needs corpus_path, the folder of your audio.")
     return profile

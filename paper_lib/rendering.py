@@ -12,15 +12,27 @@ import pandas as pd
 import sox
 from tqdm import tqdm
 
-from . import PaperError, audio, corpus, effects, machine, paths, provenance
+from . import PaperError, audio, corpus, effects, keyed, machine, paths, provenance
 from .dataset import Dataset, assign_splits
 from .profiles import Profile, subset
 
 PARAMETERS = (
     "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
-    "chain_plan", "include_dry", "split",
+    "lead_seconds", "chain_plan", "include_dry", "split",
 )
 CODE = ("plucked", "audio", "corpus", "effects", "rendering", "dataset")
+SETTLED = 3.0  # seconds after which SoX's own beginning, and its echo in delays and reverbs, is below -60 dB in every chain
+
+
+def lead_span(profile: Profile) -> tuple[float, float]:
+    """Least and most seconds of silence before a clip of the data set."""
+    return (SETTLED, profile.lead_seconds) if profile.lead_seconds else (0.0, 0.0)
+
+
+def draw_lead(span: tuple[float, float], seed: int, recording: str, slice_: int, chain: effects.Chain) -> float:
+    """Seconds of silence before one clip, in whole hundredths, drawn evenly within `span` from the clip's own generator."""
+    least, most = (round(100 * seconds) for seconds in span)
+    return int(keyed(seed, "lead", recording, slice_, effects.label(chain)).integers(least, most + 1)) / 100
 
 
 def transformer(chain: effects.Chain) -> sox.Transformer:
@@ -33,8 +45,11 @@ def transformer(chain: effects.Chain) -> sox.Transformer:
     return tfm
 
 
-def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None) -> np.ndarray:
+def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None, lead: float = 0.0) -> np.ndarray:
     """Apply `chain` to (n,) int16 at `rate` Hz; (m,) int16 at `out_rate`, cut to the input's duration.
+
+    SoX starts anew for every clip: its overdrive with a click, its LFOs at the same phase. `lead` seconds of silence go through the chain
+    before the clip and are cut off again, so that the effects were already running, as on a recording.
 
     Resampling is done on SoX's 16-bit result, not by SoX at the end of the chain: SoX's tremolo lowers its level to leave headroom for
     whatever follows in the chain, a resampler included (by 3 dB). An effect's tail beyond the clip is dropped.
@@ -42,16 +57,16 @@ def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int |
     out_rate = out_rate or rate
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise PaperError(f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}.")
-    tfm = transformer(chain)
+    tfm, before = transformer(chain), round(lead * rate)
     try:
-        out = tfm.build_array(input_array=samples, sample_rate_in=rate)
+        out = tfm.build_array(input_array=np.concatenate([np.zeros(before, np.int16), samples]), sample_rate_in=rate)
     except sox.SoxError as problem:
         machine.require_sox()
         message = str(problem).partition("Stderr:")[2].strip() or str(problem)
         raise PaperError(f"SoX failed on chain {effects.label(chain)}: {message}") from problem
+    out = out[before : before + len(samples)]
     if len(out) < len(samples):
         raise PaperError(f"SoX returned {len(out)} samples instead of {len(samples)} for chain {effects.label(chain)}.")
-    out = out[: len(samples)]
     if out_rate == rate:
         return out
     wanted = int(round(len(samples) * out_rate / rate))
@@ -89,7 +104,7 @@ def render_dataset(profile: Profile) -> Dataset:
         if not count:
             corpus.load(recording, profile)  # says what is wrong with it
     starts = np.concatenate([[0], np.cumsum(counts)]) * len(chains)
-    length = int(round(profile.slice_seconds * audio.CODEC_RATE))
+    length, span = int(round(profile.slice_seconds * audio.CODEC_RATE)), lead_span(profile)
     assign_splits(found, profile)  # too few recordings: say so before rendering, not after
     work = stage.begin()
     journal = work / "journal.jsonl"
@@ -110,7 +125,8 @@ def render_dataset(profile: Profile) -> Dataset:
             for c, chain in enumerate(chains):
                 row = starts[i] + s * len(chains) + c
                 try:
-                    clips[row] = render(clean, profile.render_rate, chain, audio.CODEC_RATE)
+                    lead = draw_lead(span, profile.seed, found[i].name, s, chain)
+                    clips[row] = render(clean, profile.render_rate, chain, audio.CODEC_RATE, lead)
                 except PaperError as problem:
                     raise PaperError(f"recording {found[i].name}, slice {s}: {problem}") from problem
                 hashes.append(hashlib.sha256(clips[row].tobytes()).hexdigest())
@@ -161,15 +177,14 @@ def _index(found, counts, chains, profile) -> pd.DataFrame:
             for chain in chains:
                 rows.append(
                     {"clip": len(rows), "excerpt": f"{recording.name}_{s}", "recording": recording.name, "player": recording.player,
-                     "style": recording.style, "part": recording.part, "slice": s, "chain": effects.label(chain)}
+                     "style": recording.style, "part": recording.part, "slice": s, "chain": effects.label(chain),
+                     "lead": draw_lead(lead_span(profile), profile.seed, recording.name, s, chain)}
                     | dict(zip(effects.NAMES, effects.multi_hot(chain)))
                 )  # fmt: skip
     index = pd.DataFrame(rows)
     if profile.split == "by_recording":
         index["split"] = index["recording"].map(split)
     else:
-        from . import keyed
-
         order = keyed(profile.seed, "split by clip").permutation(len(index))
         share = (order + 0.5) / len(index)
         index["split"] = np.select([share < 0.70, share < 0.85], ["train", "validation"], "test")

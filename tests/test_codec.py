@@ -95,12 +95,16 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
 
     monkeypatch.setattr(data, "clips", clips)
     with pytest.raises(KeyboardInterrupt):
-        embedding.embed_dataset(run, data, "frozen")
+        embedding.embed_dataset(run, data, "frozen", halfway=True)
     assert not (tmp_path / "small" / "embedding_frozen").exists()
     seen.clear()
     monkeypatch.setattr(data, "clips", lambda rows: (seen.append(int(rows[0])), original(rows))[1])
-    again = embedding.embed_dataset(run, data, "frozen")
+    again = embedding.embed_dataset(run, data, "frozen", halfway=True)
     assert min(seen) == 2 * embedding.CHUNK and np.array_equal(again, array)
+    halfway = embedding.lower(run, data)
+    with torch.inference_mode():
+        upper = embedding.time_statistics(embedding.front_end("frozen", run)(torch.from_numpy(np.stack([halfway[0], halfway[-1]]).astype(np.float32))))
+    assert upper.numpy() == pytest.approx(array[[0, -1]], abs=2e-3)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

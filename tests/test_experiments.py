@@ -6,7 +6,7 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from paper_lib import PaperError, audio, effects, experiments, keyed, metrics, profiles
+from paper_lib import PaperError, audio, effects, experiments, keyed, metrics, profiles, rendering
 
 
 def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
@@ -17,7 +17,7 @@ def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
 def test_a_rendering_of_ones_own_condition_is_the_data_set_itself(small):
     run, data, _ = small
     run = replace(run, experiment_recordings=3)
-    known, made = experiments.as_it_is(run, data), experiments.variant(run, data, experiments.Condition(run.render_rate, run.chain_plan), "own")
+    known, made = experiments.as_it_is(run, data), experiments.variant(run, data, experiments.Condition(run.render_rate, run.chain_plan, rendering.lead_span(run)), "own")
     assert len(known.labels) == 3 * 51 and np.array_equal(made.features, known.features)
     assert np.array_equal(made.labels, known.labels) and np.array_equal(made.recordings, known.recordings)
     assert not set(made.recordings) & set(data.index.recording[data.rows("test")])
@@ -25,7 +25,7 @@ def test_a_rendering_of_ones_own_condition_is_the_data_set_itself(small):
 
 def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):
     run, data, _ = small
-    run, condition, true, count = replace(run, experiment_recordings=4, chain_plan="singles"), experiments.Condition(16_000, "singles"), experiments.led, []
+    run, condition, true, count = replace(run, experiment_recordings=4, chain_plan="singles"), experiments.Condition(16_000, "singles", (0.5, 1.0)), rendering.render, []
 
     def killed(*rest):
         count.append(rest)
@@ -33,28 +33,14 @@ def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):
             raise KeyboardInterrupt
         return true(*rest)
 
-    monkeypatch.setattr(experiments, "led", killed)
+    monkeypatch.setattr(rendering, "render", killed)
     with pytest.raises(KeyboardInterrupt):
         experiments.variant(run, data, condition, "killed")
     count.clear()
-    monkeypatch.setattr(experiments, "led", lambda *rest: count.append(rest) or true(*rest))
+    monkeypatch.setattr(rendering, "render", lambda *rest: count.append(rest) or true(*rest))
     made = experiments.variant(run, data, condition, "killed")
     assert len(made.labels) == 4 * 14 and 0 < len(count) < 4 * 14
     assert np.array_equal(made.features, experiments.variant(run, data, condition, "whole").features)
-
-
-@pytest.mark.parametrize("chain, moves", [(("low_boost",), False), (("overdrive",), False), (("tremolo",), True), (("phaser",), True)])
-def test_leads_of_other_lengths_move_an_lfo_and_nothing_else(chain, moves):
-    clean = note()
-    settled = experiments.led(clean, 44_100, chain, (2.5, 2.5), (0, "x")).astype(int)
-    shifts = [np.abs(experiments.led(clean, 44_100, chain, (0.5, 4.5), (0, "x", i)).astype(int) - settled).max() for i in range(3)]
-    assert len(settled) == 16_000 and (min(shifts) > 300 if moves else max(shifts) <= 2), shifts
-
-
-def test_soxs_overdrive_begins_with_a_click_unless_it_has_settled():
-    clean = np.zeros(44_100, np.int16)
-    at_once, settled = (experiments.led(clean, 44_100, ("overdrive",), (s, s), (0,)) for s in (0.0, 2.5))
-    assert np.abs(at_once[:160]).max() > 100 and np.abs(settled).max() <= 2
 
 
 def test_levelled_clips_have_that_loudness_and_silence_stays():
@@ -68,10 +54,10 @@ def test_levelled_clips_have_that_loudness_and_silence_stays():
 
 def test_a_longer_plan_is_drawn_from_for_each_recording_anew():
     run = profiles.load("tiny")
-    drawn = [experiments.chains_of(run, experiments.Condition(44_100, "guo221"), name) for name in "ab"]
+    drawn = [experiments.chains_of(run, experiments.Condition(44_100, "guo221", (0.0, 0.0)), name) for name in "ab"]
     whole = effects.plan("guo221", True)
     assert [len(d) for d in drawn] == [51, 51] and drawn[0] != drawn[1] and all(set(d) <= set(whole) for d in drawn)
-    assert experiments.chains_of(run, experiments.Condition(16_000, "paper50"), "a") == effects.plan("paper50", True)
+    assert experiments.chains_of(run, experiments.Condition(16_000, "paper50", (0.0, 0.0)), "a") == effects.plan("paper50", True)
 
 
 def test_what_is_known_of_a_recording_only_helps_where_the_split_lets_it():

@@ -62,6 +62,8 @@ def test_every_profile_holds_all_parameters_and_quick_is_the_default():
     for path in paths.PROFILES.glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) == set(profiles.names()), path.name
         assert profiles.load(path.stem).profile == path.stem
+    with pytest.raises(PaperError, match="lead_seconds is 0.2; it can be 0, or at least 3,"):
+        profiles.load("quick", lead_seconds=0.2)
     paper = profiles.load("paper")
     assert (paper.encoder_rate, paper.finetune_head_rate, paper.finetune_batch * paper.accumulation, paper.render_rate) == (1e-5, 1e-3, 32, 16_000)
 

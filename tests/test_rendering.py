@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from paper_lib import PaperError, audio, effects, paths, profiles, provenance, rendering
+from paper_lib import PaperError, audio, corpus, effects, paths, profiles, provenance, rendering
 
 ALIASES = {"fbdelay": "feedback_delay", "sbdelay": "slapback_delay", "hiboost": "high_boost", "lowreduct": "low_reduct", "hireduct": "high_reduct"}
 
@@ -63,6 +63,35 @@ def test_resampling_does_not_change_a_chains_level():
     for name in ("tremolo", "phaser", "reverb"):
         levels = [audio.level_db(rendering.render(note, 44_100, (name,), rate)) for rate in (44_100, 16_000)]
         assert levels[0] == pytest.approx(levels[1], abs=0.05)
+
+
+@pytest.mark.parametrize("name", effects.NAMES)
+def test_leads_of_other_lengths_move_an_lfo_and_nothing_else(name):
+    t = np.arange(44_100) / 44_100
+    note = audio.to_int16(0.2 * np.sin(2 * np.pi * 196 * t) * np.exp(-t))
+    settled = [rendering.render(note, 44_100, (name,), lead=s).astype(int) for s in (3.0, 3.27, 4.51)]
+    moved = [np.abs(s - settled[0]).max() for s in settled[1:]]
+    assert {len(s) for s in settled} == {len(note)}
+    assert min(moved) > 300 if name in ("chorus", "flanger", "phaser", "tremolo") else max(moved) <= 2
+
+
+@pytest.mark.parametrize("chain", [("overdrive",), ("distortion", "chorus", "reverb", "low_boost", "high_reduct"), ("overdrive", "reverb", "feedback_delay", "low_boost", "high_boost")])
+def test_a_lead_ends_the_click_with_which_sox_begins_and_its_echoes(chain):
+    silence = np.zeros(44_100, np.int16)
+    at_once, settled = (np.abs(rendering.render(silence, 44_100, chain, lead=s).astype(int)).max() for s in (0.0, rendering.SETTLED))
+    assert at_once > 1000 and settled < 33, (at_once, settled)  # -60 dB
+
+
+def test_every_clip_has_a_lead_of_its_own_and_the_paper_none(small):
+    run, data, _ = small
+    assert rendering.lead_span(profiles.load("paper")) == (0.0, 0.0) and rendering.draw_lead((0.0, 0.0), 0, "x", 0, ("reverb",)) == 0.0
+    leads = data.index.lead
+    assert leads.between(rendering.SETTLED, run.lead_seconds).all() and leads.nunique() > 100
+    row = data.index[data.index.chain == "tremolo"].index[0]
+    recording = next(r for r in corpus.recordings(run) if r.name == data.index.recording[row])
+    clean = corpus.slices(corpus.load(recording, run), run)[data.index.slice[row]]
+    with_lead, without = (rendering.render(clean, run.render_rate, ("tremolo",), 16_000, lead) for lead in (leads[row], 0.0))
+    assert np.array_equal(with_lead, data.audio[row]) and not np.array_equal(without, data.audio[row])
 
 
 def content(folder):
