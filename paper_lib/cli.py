@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     one = verb("render", render, "apply a chain of effects to an audio file", False)
     one.add_argument("input"), one.add_argument("output")
     one.add_argument("--chain", required=True, help="effects in order, e.g. overdrive,reverb")
+    one.add_argument("--lead", type=float, default=3.0, help="seconds that the effects have run before the file begins (default 3; 0: SoX starts with it, clicks and all)")
     one = verb("recognize", recognize, "which effects are on a recording", False)
     one.add_argument("-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)")
     one.add_argument("file", nargs="+")
@@ -96,7 +97,7 @@ def plan(args) -> None:
     clean = audio.to_int16(audio.resample(plucked.play(plucked.names()[0], profile.slice_seconds), plucked.RATE, profile.render_rate))
     start, sample = time.perf_counter(), effects.plan(profile.chain_plan, profile.include_dry)[::5]
     for chain in sample:
-        out = rendering.render(clean, profile.render_rate, chain, audio.CODEC_RATE)
+        out = rendering.render(clean, profile.render_rate, chain, audio.CODEC_RATE, sum(rendering.lead_span(profile)) / 2)
     per_render = (time.perf_counter() - start) / len(sample) / max(1, (machine.os.cpu_count() or 1) * 0.8)
     # random weights cost the same, so the plan needs no download
     encoder = codec.Encoder(codec.build(codec.config_of(profile.codec))).to(device)
@@ -158,7 +159,9 @@ def render(args) -> None:
         raise PaperError(f"{args.input}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
     samples = audio.to_int16(audio.read(args.input, rate))
     chain = tuple(name.strip() for name in args.chain.split(",") if name.strip())
-    out = rendering.render(samples, rate, chain)
+    if not 0 <= args.lead <= 60:
+        raise PaperError(f"--lead is {args.lead:g}; it can be 0 to 60 seconds.")
+    out = rendering.render(samples, rate, chain, lead=args.lead)
     target = Path(args.output)
     beside = target.with_name(f".{target.name}")
     try:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -33,15 +34,23 @@ def test_plan_counts_clips_disk_and_time(command):
 
 
 def test_render_is_the_oracles_renderer(command, oracle, tmp_path):
-    done = command("render", oracle / "clean" / "00_BN1-129-Eb_comp_1.wav", tmp_path / "out.wav", "--chain", "overdrive,flanger,reverb,slapback_delay,high_boost")
+    done = command("render", oracle / "clean" / "00_BN1-129-Eb_comp_1.wav", tmp_path / "out.wav", "--chain", "overdrive,flanger,reverb,slapback_delay,high_boost", "--lead", 0)
     assert done.returncode == 0, done.stderr
     ours, rate = soundfile.read(tmp_path / "out.wav", dtype="int16")
     theirs, _ = soundfile.read(oracle / "rendered" / "overdrive_flanger_reverb_sbdelay_hiboost.wav", dtype="int16")
     assert rate == 44_100 and audio.signal_to_error_db(theirs, ours) > 60
 
 
+def test_a_rendered_file_does_not_begin_with_soxs_click(command, tmp_path):
+    soundfile.write(tmp_path / "nothing.wav", np.zeros(22_050), 44_100)
+    for lead, loudest in (((), (0, 2)), (("--lead", 0), (1000, 5000))):
+        assert command("render", tmp_path / "nothing.wav", tmp_path / "out.wav", "--chain", "overdrive", *lead).returncode == 0
+        assert loudest[0] <= np.abs(soundfile.read(tmp_path / "out.wav", dtype="int16")[0].astype(int)).max() <= loudest[1]
+
+
 def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
     tone = make_tone(tmp_path / "a.wav", 1.0)
+    fails(command("render", tone, tmp_path / "b.wav", "--chain", "reverb", "--lead", -1), "--lead is -1")
     fails(command("render", tone, tmp_path / "b.wav", "--chain", "fuzz"), "unknown effect 'fuzz'", "overdrive")
     fails(command("render", tmp_path / "none.wav", tmp_path / "b.wav", "--chain", "reverb"), "none.wav", "no such audio file")
     fails(command("render", tone, tmp_path / "no" / "b.wav", "--chain", "reverb"), "could not be written")

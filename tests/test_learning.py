@@ -101,8 +101,10 @@ def test_recipes_differ_in_what_they_say_and_in_nothing_else(small):
     alike = start.loc[["early head, two rates", "no warm-up", "one rate, the head's", "the paper's rates"]]
     assert alike.validation_loss.nunique() == 1
     assert start.validation_loss["converged head"] >= alike.validation_loss.iloc[0] - 1e-6
-    moved = curves[curves.epoch == 1].set_index("recipe").validation_loss - start.validation_loss
-    assert abs(moved["the paper's rates"]) < abs(moved["no warm-up"])
+    pretrained = training.starting_point(run).encoder.upper_parameters()
+    upper = lambda i: recognizer.load(paths.data(run.profile) / "models" / "recipes" / f"{i}_{run.seed}").encoder.upper_parameters()
+    moved = {name: sum((a - b).abs().sum().item() for a, b in zip(upper(i), pretrained)) for i, name in enumerate(recipes.RECIPES)}
+    assert moved["head alone (control)"] == 0 < moved["the paper's rates"] < 0.1 * moved["one rate, the head's"] < moved["no warm-up"]
 
 
 def test_the_rate_rises_then_falls_to_zero():
