@@ -105,7 +105,7 @@ def embed_rows(module: nn.Module, data: Dataset | Lowered, rows, out: np.ndarray
 def embed_dataset(profile: Profile, data: Dataset, kind: str, halfway: bool = False) -> np.ndarray:
     """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels) float32, in the index's order.
 
-    `halfway` (a codec's kinds): keep beside it what `lower` reads, at the cost of disk and of no time.
+    `halfway` (a codec's kinds): keep beside it what `halfway_up` reads, at the cost of disk and of no time.
     """
     machine.settle(profile.threads)
     module = front_end(kind, profile)
@@ -114,11 +114,13 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str, halfway: bool = Fa
     stage = provenance.Stage(folder, {"kind": kind}, inputs, ("embedding", "codec"))
     if not stage.current() or halfway and not (folder / "lower.npy").exists():
         work = stage.begin()
+        halfway = halfway or (work / "lower.npy").exists()  # what was begun with it ends with it
         silence = torch.zeros(1, data.audio.shape[1])
         with torch.inference_mode():
             wanted = {"embedding": time_statistics(module(silence)).numpy()} | ({"lower": module.lower(silence).half().numpy()} if halfway else {})
         files, count = {name: work / f"{name}.npy" for name in wanted}, work / "done"
         if not (count.exists() and all(file.exists() for file in files.values())):
+            count.unlink(missing_ok=True)  # what was begun without it begins anew
             paths.require_disk(folder, sum(len(data) * one.nbytes for one in wanted.values()), "the embeddings")
             for name, one in wanted.items():
                 paths.new_array(files[name], one.dtype, (len(data), *one.shape[1:]))
@@ -138,7 +140,7 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str, halfway: bool = Fa
     return np.load(folder / "embedding.npy", mmap_mode="r")
 
 
-def lower(profile: Profile, data: Dataset) -> np.ndarray:
+def halfway_up(profile: Profile, data: Dataset) -> np.ndarray:
     """(clips, channels, frames) float16: every clip after the lower part of the frozen encoder."""
     embed_dataset(profile, data, "frozen", halfway=True)
     return np.load(paths.data(profile.profile) / "embedding_frozen" / "lower.npy", mmap_mode="r")

@@ -29,7 +29,7 @@ class Profile:
     recording_seconds: float = 5.0  # length of a plucked recording
     slice_seconds: float = 5.0  # length of a clip
     render_rate: int = 44100  # Hz at which SoX applies the chains (16000: the paper's condition)
-    lead_seconds: float = 7.0  # at most so much silence, drawn for each clip, goes through the chain before it (0: SoX starts with the clip)
+    lead_seconds: float = 7.0  # 3 to so many seconds of silence, drawn for each clip, go through the chain before it (0: SoX starts with the clip)
     chain_plan: str = "paper50"  # paper50 | guo221 | singles
     include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
     split: str = "by_recording"  # by_recording | by_clip (only to measure the leak)

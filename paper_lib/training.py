@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import PaperError, codec, keyed, machine, metrics, paths, provenance
 from .dataset import Dataset
-from .embedding import Lowered, embed_dataset, embed_rows, lower, pool
+from .embedding import Lowered, embed_dataset, embed_rows, halfway_up, pool
 from .profiles import Profile, subset
 from .recognizer import EffectRecognizer, Head, load
 
@@ -158,7 +158,7 @@ def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more)
 
     What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. `more` as in `finetune`.
     """
-    lowered = Lowered(data, lower(profile, data))
+    lowered = Lowered(data, halfway_up(profile, data))
     if "start" not in more:
         more["start"] = early_start(profile, data)
     pretrained = codec.load(profile.codec).encoder.blocks[:-2].state_dict()

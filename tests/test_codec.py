@@ -82,7 +82,9 @@ def test_the_embedding_of_a_data_set_equals_the_open_formula(small):
             assert array[row, 2] == pytest.approx(np.abs(np.diff(frames, axis=0)).mean(0), abs=2e-5)
 
 
-def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_path):
+@pytest.mark.parametrize("begun, resumed", [(True, True), (False, False), (True, False), (False, True)])
+def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_path, begun, resumed):
+    """Whether or not what is half-way up the encoder is kept, before the kill and after it."""
     run, data, array = small
     monkeypatch.setenv("PAPER_DATA", str(tmp_path))
     seen, original = [], data.clips
@@ -95,16 +97,17 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
 
     monkeypatch.setattr(data, "clips", clips)
     with pytest.raises(KeyboardInterrupt):
-        embedding.embed_dataset(run, data, "frozen", halfway=True)
+        embedding.embed_dataset(run, data, "frozen", halfway=begun)
     assert not (tmp_path / "small" / "embedding_frozen").exists()
     seen.clear()
     monkeypatch.setattr(data, "clips", lambda rows: (seen.append(int(rows[0])), original(rows))[1])
-    again = embedding.embed_dataset(run, data, "frozen", halfway=True)
-    assert min(seen) == 2 * embedding.CHUNK and np.array_equal(again, array)
-    halfway = embedding.lower(run, data)
+    again = embedding.embed_dataset(run, data, "frozen", halfway=resumed)
+    assert min(seen) == (0 if resumed and not begun else 2 * embedding.CHUNK) and np.array_equal(again, array)
+    halfway = embedding.halfway_up(run, data)
+    rows = [0, 2 * embedding.CHUNK - 1, len(data) - 1]
     with torch.inference_mode():
-        upper = embedding.time_statistics(embedding.front_end("frozen", run)(torch.from_numpy(np.stack([halfway[0], halfway[-1]]).astype(np.float32))))
-    assert upper.numpy() == pytest.approx(array[[0, -1]], abs=2e-3)
+        upper = embedding.time_statistics(embedding.front_end("frozen", run)(torch.from_numpy(halfway[rows].astype(np.float32))))
+    assert upper.numpy() == pytest.approx(array[rows], abs=2e-3)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

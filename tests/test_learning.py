@@ -72,7 +72,7 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small):
     run, data, _ = small
     start = training.starting_point(run)
     rows = data.rows("train")[:64]
-    lower = embedding.lower(run, data)
+    lower = embedding.halfway_up(run, data)
     with torch.inference_mode():
         assert lower[rows[:2]] == pytest.approx(start.encoder.lower(torch.from_numpy(data.clips(rows[:2]))).numpy(), abs=2e-3)
     model, history = training.finetune_upper(run, data, "upper_only", epochs=3, train_rows=rows)
