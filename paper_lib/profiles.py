@@ -48,8 +48,10 @@ class Profile:
     finetune_start: str = "frozen_head"  # frozen_head (head first, then end to end) | fresh_head (the paper's text)
     mixed_precision: str = "no"  # no | bf16 (faster where the processor has it)
     warmup: float = 0.1  # share of the steps over which the rate rises
-    upper_rate: float = 3e-3  # first the upper part of the encoder, on clips that went through the lower part once
-    upper_batch: int = 16
+    upper_start: str = "converged"  # first the upper part of the encoder, on clips that went through the lower part once: with the converged head, or an early one
+    upper_rate: float = 3e-4
+    upper_head_rate: float = 3e-4
+    upper_batch: int = 4
     upper_epochs: int = 8
     encoder_rate: float = 3e-5  # then end to end (the paper: 1e-5)
     finetune_head_rate: float = 3e-4  # (the paper: 1e-3)
@@ -79,6 +81,7 @@ CHOICES = {
     "codec": ("shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"),
     "pooling": ("mean", "mean_sd_mad"),
     "finetune_start": ("frozen_head", "fresh_head"),
+    "upper_start": ("converged", "early"),
     "mixed_precision": ("no", "bf16"),
 }
 RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs

@@ -13,16 +13,18 @@ from .profiles import Profile
 from .recognizer import EffectRecognizer, Head
 from .training import early_head, finetune_upper, head_data, train_head
 
+HIGH = {"upper_rate": 3e-3, "upper_head_rate": 1e-3, "upper_batch": 16}  # profile full's
 # Which head training begins with, and what is other than in the profile.
 RECIPES = {
-    "early head, two rates": ("early", {}),
-    "head alone (control)": ("early", {"upper_rate": 0.0}),
-    "converged head": ("converged", {}),
-    "fresh head (both at once)": ("fresh", {}),
-    "no warm-up": ("early", {"warmup": 0.0}),
-    "one rate, the head's": ("early", {"upper_rate": 1e-3}),
-    "the paper's rates": ("early", {"upper_rate": 1e-5}),
-    "input not standardised": ("early", {"standardise": False}),
+    "early head, two rates": ("early", HIGH),
+    "head alone (control)": ("early", HIGH | {"upper_rate": 0.0}),
+    "converged head": ("converged", HIGH),
+    "converged, small rates": ("converged", {"upper_rate": 3e-4, "upper_head_rate": 3e-4, "upper_batch": 4}),  # quick's
+    "fresh head (both at once)": ("fresh", HIGH),
+    "no warm-up": ("early", HIGH | {"warmup": 0.0}),
+    "one rate, the head's": ("early", HIGH | {"upper_rate": 1e-3}),
+    "the paper's rates": ("early", HIGH | {"upper_rate": 1e-5}),
+    "input not standardised": ("early", HIGH | {"standardise": False}),
 }
 
 

@@ -154,17 +154,17 @@ def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor
 
 
 def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more) -> tuple[EffectRecognizer, pd.DataFrame]:
-    """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head, at `upper_rate` and `head_rate`.
+    """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head, at `upper_rate` and `upper_head_rate`.
 
     What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. `more` as in `finetune`.
     """
     lowered = Lowered(data, halfway_up(profile, data))
     if "start" not in more:
-        more["start"] = early_start(profile, data)
+        more["start"] = early_start(profile, data) if profile.upper_start == "early" else starting_point(profile, data.content)
     pretrained = codec.load(profile.codec).encoder.blocks[:-2].state_dict()
     if not all(torch.equal(v, pretrained[k]) for k, v in more["start"].encoder.encoder.blocks[:-2].state_dict().items()):
         raise PaperError(f"the start of {name} has another lower half than the pretrained codec, through which the clips went: begin with the codec's own, or use finetune.")
-    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.head_rate, "epochs": profile.upper_epochs} | more
+    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.upper_head_rate, "epochs": profile.upper_epochs} | more
     return finetune(profile, data, name, batch=profile.upper_batch, accumulation=1, clips=0, lowered=lowered, **more)
 
 
