@@ -106,7 +106,7 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert not [o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert sum("NBVAL_CHECK_OUTPUT" in c.source and bool(c.outputs) for c in code) >= 3
-    assert all(len(c.source.splitlines()) <= 20 or "parameters" in c.metadata.get("tags", []) for c in code)
+    assert all(len(c.source.splitlines()) <= 20 for c in code)
     prose = "".join(c.source for c in book.cells if c.cell_type == "markdown")
     assert all(word in prose for word in ("**Question.**", "**Answers**", "**You will be able to**", "**Time to run**", "## What was learned", "## Exercises"))
 
