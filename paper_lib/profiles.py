@@ -52,22 +52,20 @@ class Profile:
     upper_rate: float = 3e-4
     upper_head_rate: float = 3e-4
     upper_batch: int = 4
-    upper_epochs: int = 8
-    encoder_rate: float = 3e-5  # then end to end (the paper: 1e-5)
-    finetune_head_rate: float = 3e-4  # (the paper: 1e-3)
+    upper_epochs: int = 6
+    encoder_rate: float = 1e-5  # then end to end (the paper: 1e-5)
+    finetune_head_rate: float = 3e-5  # (the paper: 1e-3)
     finetune_batch: int = 4  # the paper accumulates 4 x 8
     accumulation: int = 2
     finetune_epochs: int = 1
-    finetune_clips: int = 256  # clips per epoch, drawn anew each epoch (0: the whole training set)
+    finetune_clips: int = 128  # clips per epoch, drawn anew each epoch (0: the whole training set)
     finetune_patience: int = 5  # epochs
-    contrast_rate: float = 1e-5  # encoder rate of a second run for comparison: the paper's
-    contrast_head_rate: float = 1e-3  # its head rate
-    contrast_epochs: int = 1  # epochs of that run (0: none)
+    contrast_epochs: int = 1  # epochs of a second training for comparison, end to end at the paper's rates (0: none)
     # 04, 05 report
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
     # 08 experiments
-    experiment_recordings: int = 24  # training and validation recordings that are rendered anew (0: all)
+    experiment_recordings: int = 16  # training and validation recordings that are rendered anew (0: all)
     # A2 recipes
     recipe_recordings: int = 12  # training recordings on which the recipes of fine-tuning are compared
     recipe_epochs: int = 0  # epochs of each (0: show the published comparison)

@@ -26,6 +26,7 @@ HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_ba
 FINETUNE_PARAMETERS = (
     "seed", "threads", "pooling", "finetune_start", "finetune_patience", "weight_decay", "dropout", "warmup", "mixed_precision",
 )  # fmt: skip
+PAPER_RATES = (1e-5, 1e-3)  # of encoder and head (Section 2.3.2)
 
 
 def bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
