@@ -118,7 +118,8 @@ def plan(args) -> None:
     finetune = (profile.finetune_epochs + profile.contrast_epochs) * (train * backward + 0.15 * clips * forward) + profile.contrast_epochs * (train + 0.15 * clips) * forward + 0.15 * clips * forward
     rows = [("render the data set", clips * per_render), ("embed it (shipped and untrained codec)", 2 * clips * forward)]
     if profile.upper_epochs:
-        rows.append(("train the upper half", profile.upper_epochs * 0.75 * clips * upper))
+        heard = min(1.0, profile.upper_seconds / profile.slice_seconds) or 1.0  # of each clip, in training
+        rows.append(("train the upper half", profile.upper_epochs * clips * upper * (0.7 * heard + 0.05)))
     rows.append(("fine-tune end to end", finetune))
     size += clips * halfway[0].numel() * 2 if profile.upper_epochs else 0
     print(f"profile {profile.profile}: {slices} slices x {clips // max(slices, 1)} chains = {clips:,} clips, {size * 1.1 / 1e9:.2f} GB on disk; on {device}:")

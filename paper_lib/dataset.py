@@ -13,6 +13,7 @@ from .profiles import Profile
 
 SPLITS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 BLOCK = 60  # recordings that are split together
+TURNS = 6  # places on the line of strata where a block's dealing begins, in turn
 
 
 class Dataset:
@@ -58,7 +59,7 @@ def assign_splits(recordings: list[Recording], profile: Profile) -> dict[str, st
     """Recording name -> train | validation | test, 70/15/15 (Section 2.3.3), each recording whole.
 
     Dealt in blocks of 60 (a player of GuitarSet; `quick`'s whole corpus), the last with what is left over: so a larger corpus keeps
-    the smaller one's test recordings, and what was trained on the larger can be judged on them.
+    the smaller one's splits, and what was trained on the larger can be judged on the smaller one's test recordings.
     """
     n = len(recordings)
     if profile.split == "by_clip":
@@ -67,7 +68,7 @@ def assign_splits(recordings: list[Recording], profile: Profile) -> dict[str, st
         raise PaperError(f"{n} recording(s) cannot be split by recording into train, validation and test: 3 or more are needed (a recording is a file).")
     blocks = max(1, n // BLOCK)
     bounds = [b * BLOCK for b in range(blocks)] + [n]
-    return {k: v for b in range(blocks) for k, v in _deal(recordings[bounds[b] : bounds[b + 1]], profile.seed, b / blocks).items()}
+    return {k: v for b in range(blocks) for k, v in _deal(recordings[bounds[b] : bounds[b + 1]], profile.seed, (b + b // TURNS / 2) / TURNS % 1).items()}
 
 
 def _deal(recordings: list[Recording], seed: int, turn: float) -> dict[str, str]:

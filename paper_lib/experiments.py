@@ -63,13 +63,6 @@ def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) ->
     return samples * 10 ** ((loudness - now) / 20) if np.isfinite(now) else samples
 
 
-def chains_of(profile: Profile, condition: Condition, recording: str) -> list[effects.Chain]:
-    """The chains that a recording goes through: the plan's, or as many as the run's plan has, drawn for this recording from a longer one."""
-    plan = effects.plan(condition.chain_plan, profile.include_dry)
-    drawn = keyed(profile.seed, "chains", recording).permutation(len(plan))[: len(effects.plan(profile.chain_plan, profile.include_dry))]
-    return [plan[i] for i in sorted(drawn)]
-
-
 def statistics(front: LogMel, clip: np.ndarray) -> np.ndarray:
     """(samples,) float at 16 kHz -> (inputs,): log-mel statistics over time, as notebook 02 pools them."""
     with torch.inference_mode():
@@ -100,7 +93,7 @@ def variant(profile: Profile, data: Dataset, condition: Condition, name: str) ->
             if not file.exists():
                 features, labels = [], []
                 for s, clean in enumerate(corpus.slices(corpus.load(found[k], run), run)):
-                    for chain in chains_of(profile, condition, name):
+                    for chain in rendering.chains_of(profile, name, s, condition.chain_plan):
                         lead = rendering.draw_lead(condition.lead, profile.seed, name, s, chain)
                         clip = audio.to_float(rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead))
                         features.append(statistics(front, clip if condition.loudness is None else level(clip, condition.loudness)))

@@ -25,13 +25,14 @@ class Profile:
     corpus: str = "plucked"  # plucked | guitarset | folder
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
     guitarset_audio: str = "audio_mic"  # audio_mic | audio_mix | audio_hex_original | audio_hex_debleeded
-    recordings: int = 60  # at most so many recordings (0: all)
+    recordings: int = 240  # at most so many recordings (0: all)
     recording_seconds: float = 5.0  # length of a plucked recording
     slice_seconds: float = 5.0  # length of a clip
     render_rate: int = 44100  # Hz at which SoX applies the chains (16000: the paper's condition)
     lead_seconds: float = 7.0  # 3 to so many seconds of silence, drawn for each clip, go through the chain before it (0: SoX starts with the clip)
     chain_plan: str = "paper50"  # paper50 | guo221 | singles
     include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
+    chains_per_slice: int = 12  # so many of the plan's chains, drawn for each slice (0: all)
     split: str = "by_recording"  # by_recording | by_clip (only to measure the leak)
     # 02 codec and frozen baseline
     codec: str = "shipped"  # shipped | hub:3kbps | hub:1k5bps | hub:1kbps | hub:0k75bps
@@ -45,14 +46,15 @@ class Profile:
     head_patience: int = 20  # epochs without a better validation macro-F1
     weight_decay: float = 1e-4
     # 03 fine-tuning
-    finetune_start: str = "frozen_head"  # frozen_head (head first, then end to end) | fresh_head (the paper's text)
+    finetune_start: str = "frozen_head"  # frozen_head (head first, then end to end) | early_head (as it was before it knew the training clips by heart) | fresh_head (the paper's text)
     mixed_precision: str = "no"  # no | bf16 (faster where the processor has it)
     warmup: float = 0.1  # share of the steps over which the rate rises
-    upper_start: str = "converged"  # first the upper part of the encoder, on clips that went through the lower part once: with the converged head, or an early one
-    upper_rate: float = 3e-4
-    upper_head_rate: float = 3e-4
-    upper_batch: int = 4
-    upper_epochs: int = 6
+    upper_optimiser: str = "muon"  # muon (for matrices, AdamW for the rest) | adamw: first the upper part of the encoder, on clips that went through the lower part once
+    upper_rate: float = 1e-3  # of the matrices (adamw: of all that is trained of the encoder)
+    upper_head_rate: float = 1e-3  # of the head (muon: and of the rest)
+    upper_seconds: float = 1.5  # of a clip in a training step, drawn anew each epoch (0: all of it)
+    upper_batch: int = 16
+    upper_epochs: int = 16
     encoder_rate: float = 1e-5  # then end to end (the paper: 1e-5)
     finetune_head_rate: float = 3e-5  # (the paper: 1e-3)
     finetune_batch: int = 4  # the paper accumulates 4 x 8
@@ -65,9 +67,9 @@ class Profile:
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
     # 08 experiments
-    experiment_recordings: int = 16  # training and validation recordings that are rendered anew (0: all)
+    experiment_recordings: int = 60  # training and validation recordings that are rendered anew (0: all)
     # A2 recipes
-    recipe_recordings: int = 12  # training recordings on which the recipes of fine-tuning are compared
+    recipe_recordings: int = 48  # training recordings on which the recipes of fine-tuning are compared
     recipe_epochs: int = 0  # epochs of each (0: show the published comparison)
 
 
@@ -78,12 +80,12 @@ CHOICES = {
     "split": ("by_recording", "by_clip"),
     "codec": ("shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"),
     "pooling": ("mean", "mean_sd_mad"),
-    "finetune_start": ("frozen_head", "fresh_head"),
-    "upper_start": ("converged", "early"),
+    "finetune_start": ("frozen_head", "early_head", "fresh_head"),
+    "upper_optimiser": ("muon", "adamw"),
     "mixed_precision": ("no", "bf16"),
 }
 RESERVED = ("weights", "reference", "guitarset")  # folders of other use beside the runs
-NOT_NEGATIVE = {"seed", "recordings", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "lead_seconds", "warmup", "upper_epochs", "experiment_recordings", "recipe_epochs"}
+NOT_NEGATIVE = {"seed", "recordings", "chains_per_slice", "dropout", "weight_decay", "finetune_clips", "contrast_epochs", "lead_seconds", "warmup", "upper_epochs", "upper_seconds", "experiment_recordings", "recipe_epochs"}
 
 
 def names() -> list[str]:

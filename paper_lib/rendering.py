@@ -18,7 +18,7 @@ from .profiles import Profile, subset
 
 PARAMETERS = (
     "seed", "corpus", "corpus_path", "guitarset_audio", "recordings", "recording_seconds", "slice_seconds", "render_rate",
-    "lead_seconds", "chain_plan", "include_dry", "split",
+    "lead_seconds", "chain_plan", "include_dry", "chains_per_slice", "split",
 )
 CODE = ("plucked", "audio", "corpus", "effects", "rendering", "dataset")
 SETTLED = 3.0  # seconds after which SoX's own beginning, and its echo in delays and reverbs, is below -60 dB in every chain
@@ -33,6 +33,15 @@ def draw_lead(span: tuple[float, float], seed: int, recording: str, slice_: int,
     """Seconds of silence before one clip, in whole hundredths, drawn evenly within `span` from the clip's own generator."""
     least, most = (round(100 * seconds) for seconds in span)
     return int(keyed(seed, "lead", recording, slice_, effects.label(chain)).integers(least, most + 1)) / 100
+
+
+def chains_of(profile: Profile, recording: str, slice_: int, plan: str | None = None) -> list[effects.Chain]:
+    """The chains that one slice goes through, in the plan's order: all of the profile's plan, or `chains_per_slice` of them, drawn from
+    the slice's own generator; as many from another `plan`."""
+    own = effects.plan(profile.chain_plan, profile.include_dry)
+    whole = effects.plan(plan, profile.include_dry) if plan else own
+    drawn = keyed(profile.seed, "chains", recording, slice_).permutation(len(whole))[: profile.chains_per_slice or len(own)]
+    return [whole[i] for i in sorted(drawn)]
 
 
 def transformer(chain: effects.Chain) -> sox.Transformer:
@@ -80,12 +89,12 @@ def size(profile: Profile) -> tuple[int, int, int]:
         count = int(corpus.GUITARSET_SLICES * 5 / profile.slice_seconds)  # not fetched yet
     else:
         count = sum(corpus.slice_count(r, profile) for r in corpus.recordings(profile))
-    clips = count * len(effects.plan(profile.chain_plan, profile.include_dry))
+    clips = count * len(chains_of(profile, "", 0))
     return count, clips, clips * 2 * int(round(profile.slice_seconds * audio.CODEC_RATE))
 
 
 def render_dataset(profile: Profile) -> Dataset:
-    """Make (or resume, or find) data/<profile>/dataset: every slice through every chain, in that order.
+    """Make (or resume, or find) data/<profile>/dataset: every slice through its chains, in that order.
 
     The unit of work is a recording. Its clips are written to their fixed place in one array, then a line is added to
     the journal; a run killed at any moment goes on after the last line, and ends with the same bytes.
@@ -103,7 +112,8 @@ def render_dataset(profile: Profile) -> Dataset:
     for recording, count in zip(found, counts):
         if not count:
             corpus.load(recording, profile)  # says what is wrong with it
-    starts = np.concatenate([[0], np.cumsum(counts)]) * len(chains)
+    each = len(chains_of(profile, "", 0))
+    starts = np.concatenate([[0], np.cumsum(counts)]) * each
     length, span = int(round(profile.slice_seconds * audio.CODEC_RATE)), lead_span(profile)
     assign_splits(found, profile)  # too few recordings: say so before rendering, not after
     work = stage.begin()
@@ -122,8 +132,7 @@ def render_dataset(profile: Profile) -> Dataset:
         if len(cut) != counts[i]:
             raise PaperError(f"{found[i].path}: holds {len(cut)} slices, although its header promises {counts[i]}: the file is cut short or damaged; repair or remove it.")
         for s, clean in enumerate(cut):
-            for c, chain in enumerate(chains):
-                row = starts[i] + s * len(chains) + c
+            for row, chain in enumerate(chains_of(profile, found[i].name, s), starts[i] + s * each):
                 try:
                     lead = draw_lead(span, profile.seed, found[i].name, s, chain)
                     clips[row] = render(clean, profile.render_rate, chain, audio.CODEC_RATE, lead)
@@ -133,7 +142,7 @@ def render_dataset(profile: Profile) -> Dataset:
         return i, hashes
 
     todo = [i for i in range(len(found)) if found[i].name not in done]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=shape[0], initial=shape[0] - sum(counts[i] for i in todo) * len(chains), unit="clip", desc="rendering") as bar:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=shape[0], initial=shape[0] - sum(counts[i] for i in todo) * each, unit="clip", desc="rendering") as bar:
         tasks = [pool.submit(work_on, i) for i in todo]
         try:
             for task in as_completed(tasks):
@@ -146,7 +155,7 @@ def render_dataset(profile: Profile) -> Dataset:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    index = _index(found, counts, chains, profile)
+    index = _index(found, counts, profile)
     index["sha256"] = [h for r in found for h in done[r.name]]
     del clips
     index.to_parquet(work / "index.parquet", index=False)
@@ -169,12 +178,12 @@ def _journalled(journal) -> dict[str, list[str]]:
     return done
 
 
-def _index(found, counts, chains, profile) -> pd.DataFrame:
+def _index(found, counts, profile) -> pd.DataFrame:
     split = assign_splits(found, profile)
     rows = []
     for recording, count in zip(found, counts):
         for s in range(count):
-            for chain in chains:
+            for chain in chains_of(profile, recording.name, s):
                 rows.append(
                     {"clip": len(rows), "excerpt": f"{recording.name}_{s}", "recording": recording.name, "player": recording.player,
                      "style": recording.style, "part": recording.part, "slice": s, "chain": effects.label(chain),

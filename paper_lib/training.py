@@ -6,7 +6,6 @@ import copy
 import math
 import os
 from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
@@ -23,9 +22,7 @@ from .profiles import Profile, subset
 from .recognizer import EffectRecognizer, Head, load
 
 HEAD_PARAMETERS = ("seed", "threads", "hidden", "dropout", "head_rate", "head_batch", "head_epochs", "head_patience", "weight_decay")
-FINETUNE_PARAMETERS = (
-    "seed", "threads", "pooling", "finetune_start", "finetune_patience", "weight_decay", "dropout", "warmup", "mixed_precision",
-)  # fmt: skip
+FINETUNE_PARAMETERS = ("seed", "threads", "pooling", "finetune_start", "weight_decay", "dropout", "warmup", "mixed_precision")
 PAPER_RATES = (1e-5, 1e-3)  # of encoder and head (Section 2.3.2)
 
 
@@ -115,17 +112,22 @@ def load_head(profile: Profile, name: str, dataset: str = "") -> Head:
 
 
 class Clips(TorchDataset):
-    """(audio (samples,) or activations (channels, frames) float32, labels (13,) float32) for each of `rows`."""
+    """(audio (samples,) or activations (channels, frames) float32, labels (13,) float32) for each of `rows`; of `length` samples or
+    frames, drawn for each clip from its own generator (its key begins with `key`), or whole (0)."""
 
-    def __init__(self, data: Dataset | Lowered, rows: np.ndarray):
-        self.data, self.rows = data, rows
+    def __init__(self, data: Dataset | Lowered, rows: np.ndarray, length: int = 0, key: tuple = ()):
+        self.data, self.rows, self.length, self.key = data, rows, length, key
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, i: int):
         row = self.rows[i]
-        return torch.from_numpy(self.data.clips(row)), torch.from_numpy(self.data.labels[row])
+        clip = self.data.clips(row)
+        if 0 < self.length < clip.shape[-1]:
+            start = keyed(*self.key, int(row)).integers(clip.shape[-1] - self.length + 1)
+            clip = np.ascontiguousarray(clip[..., start : start + self.length])
+        return torch.from_numpy(clip), torch.from_numpy(self.data.labels[row])
 
 
 def starting_point(profile: Profile, dataset: str = "") -> EffectRecognizer:
@@ -155,27 +157,29 @@ def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor
 
 
 def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more) -> tuple[EffectRecognizer, pd.DataFrame]:
-    """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head, at `upper_rate` and `upper_head_rate`.
+    """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head.
 
-    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. `more` as in `finetune`.
+    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. A step
+    hears `upper_seconds` of its clips. Muon turns all directions of a matrix alike, where Adam's steps are as long as the rate in every
+    weight, noise or not. No early stop: the rate has to fall to its end. `more` as in `finetune`.
     """
     lowered = Lowered(data, halfway_up(profile, data))
     if "start" not in more:
-        more["start"] = early_start(profile, data) if profile.upper_start == "early" else starting_point(profile, data.content)
+        more["start"] = early_start(profile, data) if profile.finetune_start == "early_head" else starting_point(profile, data.content)
     pretrained = codec.load(profile.codec).encoder.blocks[:-2].state_dict()
     if not all(torch.equal(v, pretrained[k]) for k, v in more["start"].encoder.encoder.blocks[:-2].state_dict().items()):
         raise PaperError(f"the start of {name} has another lower half than the pretrained codec, through which the clips went: begin with the codec's own, or use finetune.")
-    more = {"encoder_rate": profile.upper_rate, "head_rate": profile.upper_head_rate, "epochs": profile.upper_epochs} | more
-    return finetune(profile, data, name, batch=profile.upper_batch, accumulation=1, clips=0, lowered=lowered, **more)
+    share = profile.upper_seconds / data.provenance["parameters"]["slice_seconds"]
+    own = {"encoder_rate": profile.upper_rate, "head_rate": profile.upper_head_rate, "batch": profile.upper_batch, "epochs": profile.upper_epochs, "share": share, "muon": profile.upper_optimiser == "muon"}
+    return finetune(profile, data, name, accumulation=1, clips=0, lowered=lowered, **own | more)
 
 
 def early_start(profile: Profile, data: Dataset) -> EffectRecognizer:
-    """`starting_point` with the head as it was early: one that knows the training clips by heart has no useful gradient to pass on, and
-    each move of the encoder makes it wrong with confidence."""
+    """`starting_point` with the frozen model's head as it was early: one that knows the training clips by heart has little gradient to pass
+    on, and each move of the encoder makes it wrong with confidence."""
     model = starting_point(profile, data.content)
-    if profile.finetune_start == "frozen_head":
-        history = pd.read_csv(paths.data(profile.profile) / "models" / "frozen" / "history.csv")
-        model.head.load_state_dict(early_head(profile, history, *head_data(profile, data, data.rows("train"), data.rows("validation"))).state_dict())
+    history = pd.read_csv(paths.data(profile.profile) / "models" / "frozen" / "history.csv")
+    model.head.load_state_dict(early_head(profile, history, *head_data(profile, data, data.rows("train"), data.rows("validation"))).state_dict())
     return model
 
 
@@ -194,21 +198,22 @@ def early_head(profile: Profile, history: pd.DataFrame, *clips: np.ndarray) -> H
 def finetune(
     profile: Profile, data: Dataset, name: str = "finetuned", encoder_rate: float | None = None, head_rate: float | None = None, epochs: int | None = None,
     start: EffectRecognizer | None = None, train_rows: np.ndarray | None = None, validation_rows: np.ndarray | None = None,
-    batch: int | None = None, accumulation: int | None = None, clips: int | None = None, lowered: Lowered | None = None, checkpoint_every: int = 8,
+    batch: int | None = None, accumulation: int | None = None, clips: int | None = None, lowered: Lowered | None = None, muon: bool = False, share: float = 0.0, checkpoint_every: int = 8,
 ) -> tuple[EffectRecognizer, pd.DataFrame]:  # fmt: skip
     """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
 
     AdamW, two rates (an `encoder_rate` of 0 leaves the encoder frozen: the control), warm-up, cosine annealing, gradient accumulation; of the
-    epochs trained, the one with the best validation macro-F1 is kept. Epoch 0 in the history is the starting point itself, for comparison
+    epochs trained, the one with the best validation macro-F1 is kept, and `finetune_patience` without a better one end it. Epoch 0 in the history is the starting point itself, for comparison
     only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result. What is not given is the
-    profile's; `start` by default the frozen encoder with its head. Returns the best model and one row an epoch.
+    profile's; `start` by default the frozen encoder with its head; a step hears the `share` of its clips (0: all). Returns the best model and one row an epoch.
     """
     machine.settle(profile.threads)
     given = lambda value, default: default if value is None else value
     plan = {
         "encoder_rate": given(encoder_rate, profile.encoder_rate), "head_rate": given(head_rate, profile.finetune_head_rate), "epochs": given(epochs, profile.finetune_epochs),
         "batch": given(batch, profile.finetune_batch), "accumulation": given(accumulation, profile.accumulation), "clips": given(clips, profile.finetune_clips),
-        "part": "upper" if lowered else "all", "beta2": 0.98 if lowered else 0.999,  # (many short steps: a shorter memory)
+        "part": "upper" if lowered else "all", "muon": muon, "beta2": 0.98 if lowered else 0.999,  # (many short steps: a shorter memory)
+        "share": share, "patience": given(epochs, profile.finetune_epochs) if lowered else profile.finetune_patience,
     }  # fmt: skip
     begun, start = start, start or starting_point(profile, data.content)
     train_rows, validation_rows = given(train_rows, data.rows("train")), given(validation_rows, data.rows("validation"))
@@ -229,6 +234,16 @@ def warm_cosine(optimiser, steps: int, warmup: float) -> torch.optim.lr_schedule
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: (s + 1) / (rise + 1) if s < rise else 0.5 + 0.5 * math.cos(math.pi * (s - rise) / max(1, steps - rise)))
 
 
+def optimisers(trained: list[torch.nn.Parameter], head: Head, plan: dict, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """AdamW with a rate for the parameters `trained` of the encoder and one for the head; or (`muon`) Muon with the encoder's rate for its
+    matrices, and AdamW with the head's rate for the rest (Jordan et al., 2024: momentum, made orthogonal by a few Newton-Schulz steps)."""
+    matrices = [p for p in trained if plan["muon"] and p.ndim == 2 and min(p.shape) >= 64]
+    others = [p for p in trained if not any(p is m for m in matrices)]
+    groups = [{"params": others, "lr": plan["head_rate" if matrices else "encoder_rate"]}, {"params": head.parameters(), "lr": plan["head_rate"]}]
+    adam = torch.optim.AdamW(groups, betas=(0.9, plan["beta2"]), weight_decay=weight_decay)
+    return [adam] + ([torch.optim.Muon(matrices, lr=plan["encoder_rate"], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")] if matrices else [])
+
+
 def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, checkpoint_every, name, start_logits) -> None:
     work = stage.begin()
     truth, epochs, encoder_rate = data.labels[validation_rows], plan["epochs"], plan["encoder_rate"]
@@ -241,22 +256,23 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, ch
     for parameter in trained:
         parameter.requires_grad_(encoder_rate > 0)
     accelerator = Accelerator(gradient_accumulation_steps=accumulation, mixed_precision=profile.mixed_precision, cpu=not torch.cuda.is_available())
-    optimiser = torch.optim.AdamW(
-        [{"params": trained, "lr": encoder_rate}, {"params": model.head.parameters(), "lr": plan["head_rate"]}],
-        betas=(0.9, plan["beta2"]), weight_decay=profile.weight_decay,
-    )  # fmt: skip
-    schedule = warm_cosine(optimiser, epochs * steps, profile.warmup)
-    model, optimiser = accelerator.prepare(model, optimiser)
+    steppers = optimisers(trained, model.head, plan, profile.weight_decay)
+    schedules = [warm_cosine(optimiser, epochs * steps, profile.warmup) for optimiser in steppers]
+    model, *steppers = accelerator.prepare(model, *steppers)
+    length = round(plan["share"] * data.clips(0).shape[-1])
     state = {"epoch": 1, "step": 0, "loss": 0.0, "history": [], "best_f1": -1.0, "best_epoch": 0}
     checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
         accelerator.unwrap_model(model).load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"]), schedule.load_state_dict(saved["schedule"])
+        for kept, now in ((saved["optimisers"], steppers), (saved["schedules"], schedules)):
+            for state_of, one in zip(kept, now):
+                one.load_state_dict(state_of)
         state = saved["state"]
 
     def save() -> None:
-        whole = {"model": accelerator.unwrap_model(model).state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "state": state}
+        whole = {"model": accelerator.unwrap_model(model).state_dict(), "state": state}
+        whole |= {name: [one.state_dict() for one in kind] for name, kind in (("optimisers", steppers), ("schedules", schedules))}
         torch.save(whole, checkpoint.with_suffix(".new"))
         os.replace(checkpoint.with_suffix(".new"), checkpoint)
 
@@ -276,10 +292,10 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, ch
         close_epoch(0, float("nan"))
     with tqdm(total=epochs * steps, initial=(state["epoch"] - 1) * steps + state["step"], unit="step", desc=f"fine-tuning {name}") as bar:
         for epoch in range(state["epoch"], epochs + 1):
-            if epoch - 1 - state["best_epoch"] >= profile.finetune_patience:
+            if epoch - 1 - state["best_epoch"] >= plan["patience"]:
                 break
             rows = train_rows[keyed(profile.seed, "finetune", epoch).permutation(len(train_rows))[:per_epoch]]
-            loader = DataLoader(Clips(data, rows[state["step"] * per_step :]), batch_size=plan["batch"])
+            loader = DataLoader(Clips(data, rows[state["step"] * per_step :], length, (profile.seed, "excerpt", epoch)), batch_size=plan["batch"])
             model.train()
             fresh = True
             for audio, labels in accelerator.prepare(loader):
@@ -290,12 +306,14 @@ def _finetune(stage, profile, data, model, train_rows, validation_rows, plan, ch
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(model.parameters(), 1.0)
-                    optimiser.step()
-                    optimiser.zero_grad()
+                    for optimiser in steppers:
+                        optimiser.step()
+                        optimiser.zero_grad()
                 state["loss"] += loss.item() * len(audio)
                 fresh = accelerator.sync_gradients
                 if fresh:
-                    schedule.step()
+                    for schedule in schedules:
+                        schedule.step()
                     state["step"] += 1
                     bar.update(1)
                     bar.set_postfix(loss=f"{state['loss'] / min(state['step'] * per_step, per_epoch):.3f}")

@@ -35,7 +35,7 @@ def small_run(tmp_path_factory):
     """A finished data set of 1-s clips (16 recordings x 51 chains), its frozen embedding and head: (profile, data, embedding)."""
     folder = tmp_path_factory.mktemp("small")
     os.environ["PAPER_DATA"] = str(folder)
-    run = profiles.load("tiny", profile="small", recordings=16, head_epochs=40)
+    run = profiles.load("tiny", profile="small", recordings=16, chains_per_slice=0, head_epochs=40)
     data = rendering.render_dataset(run)
     array = embedding.embed_dataset(run, data, "frozen")
     training.fit_head(run, data, array, "frozen", run.pooling, run.standardise)

@@ -29,7 +29,7 @@ def test_doctor_finds_everything_here_and_names_what_is_missing(command, tmp_pat
 def test_plan_counts_clips_disk_and_time(command):
     done = command("plan", "-p", "quick")
     assert done.returncode == 0, done.stderr
-    assert "60 slices x 51 chains = 3,060 clips, 0.97 GB on disk" in done.stdout
+    assert "240 slices x 12 chains = 2,880 clips, 0.91 GB on disk" in done.stdout
     assert re.search(r"altogether, about\s+\d+ (s|min)", done.stdout)
 
 

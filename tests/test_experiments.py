@@ -52,14 +52,6 @@ def test_levelled_clips_have_that_loudness_and_silence_stays():
         experiments.level(loud[:1000], -26.0)
 
 
-def test_a_longer_plan_is_drawn_from_for_each_recording_anew():
-    run = profiles.load("tiny")
-    drawn = [experiments.chains_of(run, experiments.Condition(44_100, "guo221", (0.0, 0.0)), name) for name in "ab"]
-    whole = effects.plan("guo221", True)
-    assert [len(d) for d in drawn] == [51, 51] and drawn[0] != drawn[1] and all(set(d) <= set(whole) for d in drawn)
-    assert experiments.chains_of(run, experiments.Condition(16_000, "paper50", (0.0, 0.0)), "a") == effects.plan("paper50", True)
-
-
 def test_what_is_known_of_a_recording_only_helps_where_the_split_lets_it():
     """Features that name the recording and nothing else, labels that hang on the recording: heart against hearing."""
     run, n = profiles.load("tiny", profile="x", head_epochs=60, head_patience=60, head_rate=1e-2), 24

@@ -68,18 +68,18 @@ def test_fine_tuning_starts_exactly_at_the_frozen_model(small):
     assert torch.sigmoid(logits).numpy() == pytest.approx(frozen[rows], abs=1e-4)
 
 
-@pytest.mark.parametrize("head", ["converged", "early"])
-def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, head):
+@pytest.mark.parametrize("optimiser, head", [("muon", "frozen_head"), ("adamw", "early_head")])
+def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser, head):
     run, data, _ = small
-    run = replace(run, upper_start=head)
+    run = replace(run, upper_seconds=0.5, upper_batch=8, upper_optimiser=optimiser, finetune_start=head)
     start = training.starting_point(run)
     rows = data.rows("train")[:64]
     lower = embedding.halfway_up(run, data)
     with torch.inference_mode():
         assert lower[rows[:2]] == pytest.approx(start.encoder.lower(torch.from_numpy(data.clips(rows[:2]))).numpy(), abs=2e-3)
-    model, history = training.finetune_upper(run, data, f"upper_{head}", epochs=3, train_rows=rows)
+    model, history = training.finetune_upper(run, data, f"upper_{optimiser}", epochs=3, train_rows=rows)
     _, heads = training.fit_head(run, data, embedding.embed_dataset(run, data, "frozen"), "frozen", run.pooling, run.standardise)
-    if head == "converged":
+    if head == "frozen_head":
         assert history.validation_macro_f1[0] == pytest.approx(heads.validation_macro_f1.max(), abs=0.02)
     else:
         assert history.validation_loss[0] == pytest.approx(heads.validation_loss.min(), abs=0.3)  # near the lowest that the frozen head had
@@ -110,6 +110,35 @@ def test_recipes_differ_in_what_they_say_and_in_nothing_else(small):
     upper = lambda i: recognizer.load(paths.data(run.profile) / "models" / "recipes" / f"{i}_{run.seed}").encoder.upper_parameters()
     moved = {name: sum((a - b).abs().sum().item() for a, b in zip(upper(i), pretrained)) for i, name in enumerate(recipes.RECIPES)}
     assert moved["head alone (control)"] == 0 < moved["the paper's rates"] < 0.1 * moved["one rate, the head's"] < moved["no warm-up"]
+
+
+def test_muon_steps_the_matrices_and_adamw_the_rest(small):
+    model = training.starting_point(small[0])
+    upper = model.encoder.upper_parameters()
+    plan = {"muon": True, "encoder_rate": 1e-3, "head_rate": 2e-3, "beta2": 0.98}
+    adam, muon = training.optimisers(upper, model.head, plan, 0.0)
+    of = lambda optimiser: {id(p) for group in optimiser.param_groups for p in group["params"]}
+    assert not of(adam) & of(muon) and of(adam) | of(muon) == {id(p) for p in upper} | {id(p) for p in model.head.parameters()}
+    matrix = model.encoder.en_encoder.local_trans.layers[0][0].to_out.weight
+    assert id(matrix) in of(muon)
+    before, generator = matrix.detach().clone(), torch.Generator().manual_seed(0)
+    matrix.grad = torch.outer(torch.randn(len(matrix), generator=generator), torch.randn(matrix.shape[1], generator=generator)) + 0.01 * torch.randn(matrix.shape, generator=generator)
+    muon.step()
+    gradient, step = (torch.linalg.svdvals(m) for m in (matrix.grad, matrix.detach() - before))
+    assert gradient[1] < 0.01 * gradient[0] and step[len(step) // 2] > 0.3 * step[0]  # where the gradient has one direction, the step has many
+    assert 0.05e-3 < step.square().mean().sqrt() < 0.25e-3  # and is no longer than one of AdamW's
+    assert len(training.optimisers(upper, model.head, plan | {"muon": False}, 0.0)) == 1
+
+
+def test_a_step_hears_another_excerpt_each_epoch_and_the_same_one_again_after_a_kill(small):
+    _, data, _ = small
+    rows = data.rows("train")[:40]
+    epoch = lambda e: [clip.numpy() for clip, _ in training.Clips(data, rows, 4000, (0, "excerpt", e))]
+    one, again, other = epoch(1), epoch(1), epoch(2)
+    place = [np.flatnonzero([np.array_equal(data.clips(row)[s : s + 4000], clip) for s in range(12_001)]) for row, clip in list(zip(rows, one))[:3]]
+    assert all(len(p) for p in place) and all(np.array_equal(a, b) for a, b in zip(one, again))
+    assert sum(np.array_equal(a, b) for a, b in zip(one, other)) <= 1
+    assert all(len(clip) == 16_000 for clip, _ in training.Clips(data, rows[:2], 20_000, (0,)))
 
 
 def test_the_rate_rises_then_falls_to_zero():

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +132,24 @@ def test_no_clip_is_lost_or_doubled_and_hashes_hold(small):
     for i in range(0, len(data), 97):
         assert hashlib.sha256(data.audio[i].tobytes()).hexdigest() == data.index.sha256[i]
         assert effects.label(tuple(n for n in effects.NAMES if data.index[n][i])) == data.index.chain[i]
+
+
+def test_chains_are_drawn_for_each_slice_anew_as_many_from_any_plan():
+    run = profiles.load("tiny", chains_per_slice=12)
+    for plan, whole in ((None, effects.plan("paper50", True)), ("guo221", effects.plan("guo221", True))):
+        drawn = [rendering.chains_of(run, name, s, plan) for name, s in (("a", 0), ("b", 0), ("a", 1))]
+        assert all(len(set(d)) == 12 and d == [c for c in whole if c in d] for d in drawn) and len(set(map(tuple, drawn))) == 3
+    count = Counter(c for i in range(600) for c in rendering.chains_of(run, str(i), 0))
+    assert len(count) == 51 and all(abs(n - 600 * 12 / 51) < 5 * (600 * 12 / 51) ** 0.5 for n in count.values())
+    every = replace(run, chains_per_slice=0)
+    assert rendering.chains_of(every, "a", 0) == effects.plan("paper50", True) and len(rendering.chains_of(every, "a", 0, "guo221")) == 51
+
+
+def test_the_data_set_holds_the_chains_that_were_drawn():
+    run = profiles.load("tiny", recordings=4, chains_per_slice=3)
+    index = rendering.render_dataset(run).index
+    for name, part in index.groupby("recording"):
+        assert list(part.chain) == [effects.label(c) for c in rendering.chains_of(run, name, 0)]
 
 
 def test_a_finished_stage_is_not_made_again(small):
