@@ -67,7 +67,7 @@ class Profile:
     bootstrap: int = 1000  # resamples of the test recordings for the 95 % intervals
     tsne_perplexity: float = 30.0
     # 08 experiments
-    experiment_recordings: int = 60  # training and validation recordings that are rendered anew (0: all)
+    experiment_recordings: int = 48  # training and validation recordings that are rendered anew (0: all)
     # A2 recipes
     recipe_recordings: int = 48  # training recordings on which the recipes of fine-tuning are compared
     recipe_epochs: int = 0  # epochs of each (0: show the published comparison)
