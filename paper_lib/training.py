@@ -160,8 +160,8 @@ def finetune_upper(profile: Profile, data: Dataset, name: str = "upper", **more)
     """`finetune` for what lies at the frame rate: the encoder's last units, the attention and the head.
 
     What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth. A step
-    hears `upper_seconds` of its clips. Muon turns all directions of a matrix alike, where Adam's steps are as long as the rate in every
-    weight, noise or not. No early stop: the rate has to fall to its end. `more` as in `finetune`.
+    hears `upper_seconds` of its clips. Muon steps along all directions of a matrix's gradients alike, where Adam's steps are as long as the
+    rate in every weight, noise or not. No early stop: the rate has to fall to its end. `more` as in `finetune`.
     """
     lowered = Lowered(data, halfway_up(profile, data))
     if "start" not in more:
