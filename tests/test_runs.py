@@ -53,9 +53,9 @@ def test_real_clips_of_any_folder_run_through(oracle, tmp_path):
     finish(start(profile, tmp_path))
     table = pd.read_csv(tmp_path / "figures" / "mine" / "table_2_overall.csv")
     assert set(table.model) == {"chance", "majority", "logmel", "random_frozen", "frozen", "frozen_statistics", "upper_half", "finetuned", "always", "released"}
-    assert (table[table.source == "run"].n_clips == 51).all()
+    assert (table[table.source == "run"].n_clips == 12).all()
     index = pd.read_parquet(tmp_path / "data" / "mine" / "dataset" / "index.parquet")
-    assert len(index) == 4 * 51 and set(index.player) == {"00"} and set(index["style"]) == {"BN"}
+    assert len(index) == 4 * 12 and set(index.player) == {"00"} and set(index["style"]) == {"BN"}
 
 
 def test_the_papers_own_condition_runs_as_far_as_this_machine_can(oracle, tmp_path, serve, published):  # noqa: F811
