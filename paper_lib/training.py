@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -203,9 +204,10 @@ def finetune(
     """Stage data/<profile>/models/<name>: encoder and head trained together (Eq. 5) through accelerate.
 
     AdamW, two rates (an `encoder_rate` of 0 leaves the encoder frozen: the control), warm-up, cosine annealing, gradient accumulation; of the
-    epochs trained, the one with the best validation macro-F1 is kept, and `finetune_patience` without a better one end it. Epoch 0 in the history is the starting point itself, for comparison
-    only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on to the same result. What is not given is the
-    profile's; `start` by default the frozen encoder with its head; a step hears the `share` of its clips (0: all). Returns the best model and one row an epoch.
+    epochs trained, the one with the best validation macro-F1 is kept, and `finetune_patience` without a better one end it. Epoch 0 in the
+    history is the starting point itself, for comparison only. A checkpoint every `checkpoint_every` optimiser steps lets a killed run go on
+    to the same result. What is not given is the profile's; `start` by default the frozen encoder with its head; a step hears the `share` of
+    its clips (0: all). Returns the best model and one row an epoch.
     """
     machine.settle(profile.threads)
     given = lambda value, default: default if value is None else value

@@ -6,7 +6,7 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from paper_lib import PaperError, audio, effects, experiments, keyed, metrics, profiles, rendering
+from paper_lib import PaperError, audio, experiments, keyed, metrics, profiles, rendering
 
 
 def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
