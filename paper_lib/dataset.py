@@ -58,7 +58,7 @@ def load(profile: Profile) -> Dataset:
 def assign_splits(recordings: list[Recording], profile: Profile) -> dict[str, str]:
     """Recording name -> train | validation | test, 70/15/15 (Section 2.3.3), each recording whole.
 
-    Dealt in blocks of 60 (a player of GuitarSet; `quick`'s whole corpus), the last with what is left over: so a larger corpus keeps
+    Dealt in blocks of 60 (a player of GuitarSet), the last with what is left over: so a larger corpus keeps
     the smaller one's splits, and what was trained on the larger can be judged on the smaller one's test recordings.
     """
     n = len(recordings)

@@ -195,6 +195,26 @@ def test_a_killed_training_resumes_to_the_same_weights(small, tmp_path):
     assert results[0] == results[1]
 
 
+def test_an_interrupted_upper_half_goes_on_with_both_optimisers_and_the_same_excerpts(small, monkeypatch):
+    run, data, _ = small
+    run, rows, heard, true = replace(run, upper_seconds=0.5, upper_batch=8, upper_optimiser="muon"), data.rows("train")[:64], [], training.Clips.__getitem__
+    train = lambda name: training.finetune_upper(run, data, name, epochs=2, train_rows=rows, validation_rows=rows[:16], checkpoint_every=1)
+
+    def broken_off(self, i):
+        heard.append(i)
+        if len(heard) > 100:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return true(self, i)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Clips, "__getitem__", broken_off)
+        train("upper_broken")
+    for name in ("upper_broken", "upper_whole"):
+        train(name)
+    broken, whole = ([provenance.digest(paths.data("small") / "models" / name / f) for f in ("model.safetensors", "history.csv")] for name in ("upper_broken", "upper_whole"))
+    assert broken == whole
+
+
 def test_a_saved_recognizer_answers_as_before(small, tmp_path):
     run, data, _ = small
     model = training.starting_point(run).eval()
