@@ -17,7 +17,8 @@ test:
 	@$(PYTHON) paper_lib/bootstrap.py --test
 	@.venv/bin/python -m pytest -q tests/test_runs.py tests -n 2 --dist worksteal --durations=12
 	@rm -rf data/nbval_figures
-	@PAPER_FIGURES=data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/[0-9A][0-9]_*.ipynb --override-ini=timeout=0
+	@# no progress bars: nbval reads a cell's messages only when it has ended, and thousands of them crowd out the one that says so
+	@TQDM_DISABLE=1 PAPER_FIGURES=data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/[0-9A][0-9]_*.ipynb --override-ini=timeout=0
 	@PAPER_FIGURES=data/nbval_figures .venv/bin/paper verify --tolerance 0.15
 
 lab: setup
