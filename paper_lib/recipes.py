@@ -13,7 +13,8 @@ from .profiles import Profile
 from .recognizer import EffectRecognizer, Head
 from .training import early_head, finetune_upper, head_data, train_head
 
-HIGH = {"upper_optimiser": "adamw", "upper_rate": 3e-3, "upper_head_rate": 1e-3, "upper_seconds": 0.0, "upper_batch": 16}  # profile full's
+HIGH = {"upper_optimiser": "adamw", "upper_rate": 3e-3, "upper_head_rate": 1e-3, "upper_seconds": 0.0, "upper_batch": 16}  # gets somewhere in a few thousand steps
+MUON = {"upper_optimiser": "muon", "upper_rate": 1e-3, "upper_head_rate": 1e-3, "upper_seconds": 1.5, "upper_batch": 16}  # profile quick's
 # Which head training begins with, and what is other than in the profile.
 RECIPES = {
     "early head, two rates": ("early", HIGH),
@@ -22,7 +23,7 @@ RECIPES = {
     "converged, small rates": ("converged", HIGH | {"upper_rate": 3e-4, "upper_head_rate": 3e-4, "upper_batch": 4}),
     "fresh head (both at once)": ("fresh", HIGH),
     "no warm-up": ("early", HIGH | {"warmup": 0.0}),
-    "one rate, the head's": ("early", HIGH | {"upper_rate": 1e-3}),
+    "Muon on excerpts": ("converged", MUON),
     "the paper's rates": ("early", HIGH | {"upper_rate": 1e-5}),
     "input not standardised": ("early", HIGH | {"standardise": False}),
 }
