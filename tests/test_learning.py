@@ -109,7 +109,7 @@ def test_recipes_differ_in_what_they_say_and_in_nothing_else(small):
     pretrained = training.starting_point(run).encoder.upper_parameters()
     upper = lambda i: recognizer.load(paths.data(run.profile) / "models" / "recipes" / f"{i}_{run.seed}").encoder.upper_parameters()
     moved = {name: sum((a - b).abs().sum().item() for a, b in zip(upper(i), pretrained)) for i, name in enumerate(recipes.RECIPES)}
-    assert moved["head alone (control)"] == 0 < moved["the paper's rates"] < 0.1 * moved["no warm-up"]
+    assert moved["head alone (control)"] == 0 < moved["the paper's rates"] < 0.03 * moved["no warm-up"]
     assert start.validation_loss["Muon on excerpts"] == start.validation_loss["converged head"] and moved["Muon on excerpts"] > 10 * moved["the paper's rates"]
 
 
