@@ -1,0 +1,1 @@
+"""The command line, running notebooks, planning, publishing."""

@@ -1,0 +1,243 @@
+"""The command line: ``paper ...`` or ``python -m paper_lib ...``. Faults the user can mend end in one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..core.errors import PaperError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except PaperError as problem:
+        print(f"paper: {problem}", file=sys.stderr)
+        return 1
+    except OSError as problem:
+        where = f" ({problem.filename})" if problem.filename else ""
+        print(
+            f"paper: {problem.strerror or problem}{where}: nothing finished is lost; mend it and run the same "
+            "command again.",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("paper: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="paper", description="Recognise guitar effects with a fine-tuned neural codec: the study, end to end.")
+    verbs = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def verb(name, run, text, profile=True):
+        one = verbs.add_parser(name, help=text, description=text)
+        one.set_defaults(run=run)
+        if profile:
+            one.add_argument("-p", "--profile", default="quick", help="a name in notebooks/profiles, or a YAML file (default: quick)")
+        return one
+
+    verb("doctor", doctor, "what is missing on this machine, and the remedy", False).add_argument("--mend", action="store_true", help="put torchaudio's CUDA-only library aside if it breaks the import")
+    verb("plan", plan, "clips, disk and time of a profile, before you start")
+    one = verb("reproduce", reproduce, "run the notebooks in order through papermill")
+    one.add_argument("--from", dest="first", default="", metavar="NN", help="begin with this notebook")
+    one.add_argument("--force", action="store_true", help="run also what is unchanged")
+    one.add_argument("--only", default="", metavar="NN", help="run this notebook alone")
+    one.add_argument("--part", default="paper", help="paper (default), codec, ... or all")
+    verb("verify", verify, "compare a run with the published reference, artefact by artefact")
+    one = verb("render-dataset", render_dataset, "make the data set of a profile, here or on a cluster")
+    one.add_argument("--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)")
+    one = verb("embed-dataset", embed_dataset, "embed the data set of a profile, here or on a cluster")
+    one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
+    one.add_argument("--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)")
+    one = verb("accept", accept, "say that a stage's present code gives the results of its declared version", False)
+    one.add_argument("stage", nargs="+", help="names in stages.toml, or all")
+    one = verb("render", render, "apply a chain of effects to an audio file", False)
+    one.add_argument("input"), one.add_argument("output")
+    one.add_argument("--chain", required=True, help="effects in order, e.g. overdrive,reverb")
+    one.add_argument("--lead", type=float, default=3.0, help="seconds that the effects have run before the file begins (default 3; 0: SoX starts with it, clicks and all)")
+    one = verb("recognize", recognize, "which effects are on a recording", False)
+    one.add_argument("-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)")
+    one.add_argument("file", nargs="+")
+    one.add_argument("--json", action="store_true", help="one JSON object for all files")
+    one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
+    one.add_argument("--model", help="ask the recognizer saved in this folder")
+    verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument("what", choices=["guitarset", "weights"])
+    one = verb("pretrain", pretrain, "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)", False)
+    one.add_argument("folder"), one.add_argument("--steps", type=int, default=4500), one.add_argument("--threads", type=int, default=2)
+    one.add_argument("--start", default="", help="weights to begin with: shipped or hub:3kbps (default: random)")
+    one.add_argument("--network", default="", help="configuration: hub:3kbps, ... (default: the small one that is shipped)")
+    one.add_argument("--rate", type=float, default=1e-3, help="top of the one-cycle learning rate")
+    one.add_argument("--size", type=int, default=8, help="crops a step"), one.add_argument("--seconds", type=float, default=2.0, help="length of a crop")
+    one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"), one.add_argument("--takes", type=int, default=200, help="guitar performances to train on")
+    one.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminators' verdict (0: none; begin without)")
+    one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
+    one = verb("publish", publish, "make the present run the published reference (maintainers)")
+    one.add_argument("--part", default="all", help="this part's artefacts alone")
+    return top
+
+
+def _profile(args):
+    from ..core import config
+
+    return config.load(args.profile)
+
+
+def doctor(args) -> int:
+    from ..core import machine
+
+    lines = machine.doctor(args.mend)
+    for fine, line in lines:
+        print("ok  " if fine else "NOT ", line)
+    return 0 if all(fine for fine, _ in lines) else 1
+
+
+def plan(args) -> None:
+    from .plan import describe
+
+    print(describe(_profile(args)))
+
+
+def reproduce(args) -> None:
+    from ..core import code, machine
+    from . import notebooks
+
+    machine.require_sox()
+    for name in code.declared():
+        if not code.vouched(name):
+            print(f"note: the code of stage {name} is not the one in stages.lock; its results are kept apart (paper accept {name})")
+    notebooks.reproduce(_profile(args), args.part, args.first, args.only, args.force)
+
+
+def render_dataset(args) -> None:
+    from dataclasses import replace
+
+    from ..sound import rendering
+
+    profile = _profile(args)
+    data = rendering.render_dataset(replace(profile, scheduler=args.scheduler or profile.scheduler))
+    print(f"{len(data):,} clips in {data.folder}, content {data.content[:12]}")
+
+
+def embed_dataset(args) -> None:
+    from dataclasses import replace
+
+    from ..recognition import features
+    from ..sound import dataset
+
+    profile = _profile(args)
+    profile = replace(profile, scheduler=args.scheduler or profile.scheduler)
+    array = features.embed_dataset(profile, dataset.load(profile), args.kind)
+    print(f"{args.kind}: {array.shape} in {features.paths.embedding(profile.profile, args.kind)}")
+
+
+def accept(args) -> None:
+    from ..core import code
+
+    known = list(code.declared())
+    for name in args.stage if args.stage != ["all"] else known:
+        if name not in known:
+            raise PaperError(f"there is no stage {name!r}; there are: {', '.join(known)}, or all.")
+        code.accept(name)
+        print(f"{name}: version {code.declared()[name]['version']} stands for the present code")
+
+
+def verify(args) -> int:
+    from ..core import verify as comparison
+
+    table = comparison.verify(_profile(args).profile)
+    print(table.to_string(index=False, na_rep=""))
+    fine = table.verdict.isin(comparison.FINE)
+    print(f"{fine.sum()} of {len(table)} artefacts agree with the published reference")
+    return 0 if fine.all() else 1
+
+
+def render(args) -> None:
+    import soundfile
+
+    from ..sound import audio, rendering
+
+    if not Path(args.input).exists():
+        raise PaperError(f"{args.input}: there is no such audio file.")
+    try:
+        rate = soundfile.info(args.input).samplerate
+    except (soundfile.LibsndfileError, RuntimeError) as problem:
+        raise PaperError(f"{args.input}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+    samples = audio.to_int16(audio.read(args.input, rate))
+    chain = tuple(name.strip() for name in args.chain.split(",") if name.strip())
+    if not 0 <= args.lead <= 60:
+        raise PaperError(f"--lead is {args.lead:g}; it can be 0 to 60 seconds.")
+    out = rendering.render(samples, rate, chain, lead=args.lead)
+    target = Path(args.output)
+    beside = target.with_name(f".{target.name}")
+    try:
+        soundfile.write(beside, out, rate, subtype="PCM_16", format=target.suffix.lstrip(".").upper() or "WAV")
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as problem:
+        beside.unlink(missing_ok=True)
+        raise PaperError(
+            f"{args.output} could not be written ({problem}); give a .wav or .flac file in a folder that exists."
+        ) from problem
+    beside.replace(target)
+
+
+def recognize(args) -> None:
+    from ..core import paths
+    from ..recognition import model as models
+    from ..sound import effects
+
+    if args.model or args.profile:
+        own = args.model or paths.model(_profile(args).profile, "finetuned")
+        model = models.load(Path(own))
+    elif (released := models.released()) is None:
+        raise PaperError("no recognizer is released in data/weights: paper reproduce makes one; then add -p quick.")
+    else:
+        model = released[0]
+    answers = {}
+    for file in args.file:
+        probability = models.recognize(model, file, args.window)
+        answers[file] = [dict(zip(effects.NAMES, (round(float(p), 4) for p in row))) for row in probability]
+        if not args.json:
+            print(file)
+            for i, row in enumerate(probability):
+                named = [f"{effects.NAMES[j]} ({row[j]:.2f})" for j in row.argsort()[::-1] if row[j] > 0.5]
+                print(f"  {i * args.window:6.1f} s  {', '.join(named) or 'dry'}")
+    if args.json:
+        print(json.dumps({"window_s": args.window, "files": answers}, indent=1))
+
+
+def fetch(args) -> None:
+    from dataclasses import replace
+
+    from ..codec import hub
+    from ..sound import corpus
+
+    profile = _profile(args)
+    if args.what == "guitarset":
+        print(corpus.fetch_guitarset(replace(profile, corpus="guitarset", recordings=0)))
+    else:
+        name = profile.codec.removeprefix("hub:") if profile.codec.startswith("hub:") else "3kbps"
+        for part, path in hub.fetch(name).items():
+            print(f"{part}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 verified")
+
+
+def pretrain(args) -> None:
+    from ..codec import l3ac, pretraining
+
+    network = None
+    if args.network:
+        network = l3ac.config_of(args.network).model_dump(exclude={"hop_length"}, mode="json")
+    names = ("steps", "start", "rate", "size", "seconds", "decode_every", "takes", "adversarial")
+    options = pretraining.Options(network=network, **{name: getattr(args, name) for name in names})
+    trained = pretraining.pretrain(Path(args.folder), options, args.threads)
+    if args.ship:
+        pretraining.ship(trained, Path(args.folder))
+
+
+def publish(args) -> None:
+    from .publish import publish
+
+    publish(_profile(args), args.part)

@@ -1,0 +1,170 @@
+"""Run the notebooks of a part in order through papermill, and store them clean."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+
+from ..codec import hub
+from ..core import code, manifest, paths, stages
+from ..core.config import Profile
+from ..core.errors import PaperError
+from ..sound import corpus
+
+# Part -> the notebooks that belong to it, by number. A part reads the stages of the paper's own.
+PARTS = {
+    "paper": ("01", "02", "03", "04", "05"),
+    "codec": ("06", "07", "08", "A1", "A2"),
+}
+
+
+def listing(part: str = "all") -> list[Path]:
+    """A part's notebooks in order, after those of the paper, which every part stands on; appendices last.
+
+    Raises:
+        PaperError: there is no such part.
+    """
+    if part not in (*PARTS, "all"):
+        raise PaperError(f"there is no part {part!r}; there are: {', '.join(PARTS)}, all.")
+    books = sorted(paths.NOTEBOOKS.glob("[0-9A][0-9]_*.ipynb"))
+    wanted = {*PARTS["paper"], *PARTS.get(part, ())}
+    return [p for p in books if part == "all" or p.stem[:2] in wanted]
+
+
+def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:
+    """Without what differs between two equal runs: timings, papermill's notes, progress bars (stderr). The injected cell's
+    `parameters` go into the notebook's own parameters cell, so that a stored notebook says with which values it ran."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for name, value in (parameters or {}).items():
+                cell.source = re.sub(rf"^{name} = .*$", lambda _: f"{name} = {value!r}", cell.source, flags=re.MULTILINE)
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {"language_info": {"name": "python"}}
+    count = 0
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{i:02d}"
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            cell.outputs = _joined([o for o in cell.outputs if o.get("name") != "stderr"])
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output["execution_count"] = count
+    return notebook
+
+
+def _joined(outputs: list) -> list:
+    """Adjacent pieces of printed text as one: where the kernel cuts the stream is chance."""
+    out = []
+    for output in outputs:
+        if out and output.output_type == out[-1].output_type == "stream" and output.name == out[-1].name:
+            out[-1].text += output.text
+        else:
+            out.append(output)
+    return out
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a notebook's cells without their outputs."""
+    cells = nbformat.read(path, 4).cells
+    return stages.digest([[c.cell_type, c.source] for c in cells])
+
+
+def _inputs(profile: Profile) -> dict[str, str]:
+    """What a run reads beside its profile and the code: audio files, weights, chains, packages -> a hash of each."""
+    files = [Path(r.path) for r in corpus.recordings(profile) if r.path]
+    seen = {str(p): f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in files}
+    weights = (paths.WEIGHTS / "shipped" / "config.json", paths.WEIGHTS / "released" / "release.json")
+    for path in (*weights, hub.pins_file(), paths.PACKAGE / "sound" / "paper50.txt"):
+        seen[path.name] = stages.digest(path) if path.exists() else ""
+    return seen | manifest.versions()
+
+
+def _unchanged(record: Path, key: str, profile: Profile) -> bool:
+    """Was this notebook run from the same, and is all that it made still there and as it was?"""
+    if not record.exists() or not record.with_suffix(".ipynb").exists():
+        return False
+    seen = json.loads(record.read_text())
+    if seen["key"] != key or not set(seen["stages"]) <= set(stages.finished(profile.profile)):
+        return False
+    made = {n: a for n, a in manifest.read(profile.profile)["artefacts"].items() if a["notebook"] == record.stem}
+    folder = paths.figures(profile.profile)
+    return bool(made) and all((folder / n).exists() and stages.digest(folder / n) == a["sha256"] for n, a in made.items())
+
+
+def reproduce(profile: Profile, part: str = "paper", first: str = "", only: str = "", force: bool = False) -> None:
+    """Execute a part's notebooks in order with `profile`'s parameters.
+
+    Those whose sources, parameters, inputs and results are unchanged are skipped (not with `force`).
+    `first`: begin with the notebook whose number or name starts so; `only`: run that one alone.
+    """
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # each notebook gets the whole profile
+    paths.require_disk(paths.data(profile.profile), 100_000_000, "a run")
+    books = listing("all" if first or only else part)
+    begin = next((i for i, p in enumerate(books) if p.stem.startswith(only or first)), None)
+    if begin is None:
+        raise PaperError(f"no notebook begins with {only or first!r}; there are: {', '.join(p.stem for p in books)}.")
+    if first:
+        books = [p for i, p in enumerate(books) if i < begin or p in (*listing(part), books[begin])]
+    end = begin + 1 if only else len(books)
+    paths.executed(profile.profile).mkdir(parents=True, exist_ok=True)
+    before, rerun, old = stages.digest(_inputs(profile)), force, {}
+    for i, path in enumerate(books[:end]):
+        before = stages.digest([source_digest(path), asdict(profile), code.package_digest(), before])
+        record, note = paths.executed(profile.profile) / f"{path.stem}.json", f"[{i + 1}/{len(books)}] {path.stem}"
+        unchanged = _unchanged(record, before, profile)
+        if i < begin:
+            if not unchanged:
+                print(f"{note}: left as it is, although its sources, parameters or inputs have changed", flush=True)
+        elif unchanged and not rerun:
+            print(f"{note}: unchanged, skipped", flush=True)
+        else:
+            if not old:  # what this and the later ones made before counts no longer
+                old = manifest.forget(profile.profile, [p.stem for p in books[i:end]])
+            rerun = True
+            print(note, flush=True)
+            seconds = _execute(path, profile)
+            for name in set(old.get(path.stem, ())) - set(manifest.read(profile.profile)["artefacts"]):
+                (paths.figures(profile.profile) / name).unlink(missing_ok=True)  # it no longer makes that
+            text = json.dumps({"key": before, "stages": stages.finished(profile.profile), "seconds": round(seconds)})
+            paths.write_beside(record, text + "\n")
+            print(f"{note}: done in {seconds:.0f} s", flush=True)
+    print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
+
+
+def _execute(path: Path, profile: Profile) -> float:
+    """Run one notebook with papermill and store it, clean, in the run's folder; seconds that it took."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    folder = paths.executed(profile.profile)
+    beside, start = folder / f".{path.stem}.running.ipynb", time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(path), str(beside), parameters=asdict(profile), kernel_name="python3", cwd=str(paths.NOTEBOOKS),
+            progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False,
+        )  # fmt: skip
+    except PapermillExecutionError as problem:
+        os.replace(beside, folder / f"{path.stem}.failed.ipynb")
+        # counted without the cell that papermill injects
+        raise PaperError(
+            f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: {problem.ename}: {problem.evalue}"
+        ) from problem
+    except DeadKernelError as problem:
+        raise PaperError(
+            f"notebook {path.stem}: its kernel was killed, most often for want of memory; free some and run "
+            "the same command again."
+        ) from problem
+    nbformat.write(clean(nbformat.read(beside, 4), asdict(profile)), beside)
+    os.replace(beside, folder / path.name)
+    (folder / f"{path.stem}.failed.ipynb").unlink(missing_ok=True)
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""L3AC: loading, encoding, anatomy, reconstruction, pretraining."""

@@ -1,0 +1,115 @@
+"""`paper verify`: a run beside the published reference, artefact by artefact."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import manifest, paths, stages
+from .errors import PaperError
+
+# Largest difference of a score between two processors' runs, below the effect that the artefact guards: with
+# half of quick's fine-tuning gain lost, Table 2 moves by more than 0.05 and Table 3 by more than 0.11.
+TOLERANCE = 0.05
+TOLERANCES = {
+    "table_2_overall": 0.035,
+    "table_2_gains": 0.035,
+    "table_3_per_class": 0.10,
+    "figure_per_class": 0.10,
+    "figure_1_training": 0.05,  # (of the best epoch)
+    "table_rates": 0.05,
+    "table_experiments_per_class": 0.10,
+    "figure_experiments": 0.10,
+    "figure_confusions": 0.35,  # shares of a handful of missed clips
+    "table_latent_effects": 0.15,
+}
+# Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
+# thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows from scores.
+LOOSE = re.compile(
+    r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
+    r"common shift|of single clips"
+)
+CURVES = {"figure_1_training": "model", "table_rates": "model", "figure_recipes": "recipe", "table_recipes": "recipe"}
+MAPS = ("figure_2_tsne", "figure_precision_recall")  # only what the points stand for is compared
+
+FINE = ("equal", "within tolerance", "same points")
+
+
+def verify(profile: str) -> pd.DataFrame:
+    """One row an artefact: verdict (equal, within tolerance, different, missing ...), largest difference.
+
+    A table is within tolerance if its text and counts agree and its scores differ by no more than the
+    artefact's tolerance. Pictures are judged by the CSV that they draw; curves by their best epoch.
+    """
+    reference, run = paths.reference(profile), paths.figures(profile)
+    if not (reference / "manifest.json").exists():
+        have = ", ".join(sorted(p.name for p in paths.reference("").glob("*") if p.is_dir()))
+        raise PaperError(f"no reference run is published for profile {profile!r}; there is one for: {have}.")
+    claimed = manifest.read(profile)["artefacts"]
+    if not claimed:
+        raise PaperError(f"there is no run of {profile!r} to verify: paper reproduce -p {profile} makes one.")
+    published = json.loads((reference / "manifest.json").read_text())["artefacts"]
+    made_by = {a["notebook"] for a in claimed.values()}
+    rows = []
+    for name in sorted(set(published) | set(claimed)):
+        if name not in claimed and published[name]["notebook"] not in made_by:
+            continue  # another part's, which this run did not include
+        verdict, worst = _judge(name, published.get(name), claimed.get(name), reference, run)
+        rows.append({"artefact": name, "verdict": verdict, "largest_difference": worst})
+    return pd.DataFrame(rows)
+
+
+def _judge(name: str, published: dict | None, claimed: dict | None, reference: Path, run: Path) -> tuple[str, float]:
+    path = run / name
+    if published is None:
+        return "new", np.nan
+    if claimed is None or not path.exists():
+        return "missing", np.nan
+    found = stages.digest(path)
+    if found != claimed["sha256"]:
+        return "altered after the run", np.nan
+    if found == published["sha256"]:
+        return "equal", np.nan
+    ours, theirs = path.with_suffix(".csv"), (reference / name).with_suffix(".csv")
+    if not (ours.exists() and theirs.exists()):
+        return "different", np.nan
+    if path.stem in MAPS:
+        return ("same points" if _same_points(theirs, ours) else "different"), np.nan
+    worst = distance(theirs, ours)
+    return ("within tolerance" if worst <= TOLERANCES.get(path.stem, TOLERANCE) else "different"), worst
+
+
+def _same_points(one: Path, other: Path) -> bool:
+    a, b = pd.read_csv(one), pd.read_csv(other)
+    texts = a.select_dtypes(exclude="number").columns
+    finite = np.isfinite(b.select_dtypes("number")).all(axis=None)
+    same = a[texts].drop_duplicates().equals(b[texts].drop_duplicates()) if set(texts) <= set(b) else False
+    return bool(list(a) == list(b) and finite and same)
+
+
+def _best(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Of each curve, the best epoch's scores: epochs come and go with the last bit, what is reached does not."""
+    scores = [c for c in frame if c.endswith(("macro_f1", "map"))]
+    return frame.groupby(by, sort=False)[scores].max().reset_index()
+
+
+def distance(one: Path, other: Path) -> float:
+    """Largest absolute difference between two tables' scores; inf if shape, columns, texts or counts differ."""
+    a, b = pd.read_csv(one), pd.read_csv(other)
+    if list(a.columns) != list(b.columns):
+        return float("inf")
+    if one.stem in CURVES:
+        a, b = _best(a, CURVES[one.stem]), _best(b, CURVES[one.stem])
+    if len(a) != len(b):
+        return float("inf")
+    a, b = (frame[[c for c in frame.columns if not LOOSE.match(c)]] for frame in (a, b))
+    numbers = a.select_dtypes("float").columns
+    texts = [c for c in a.columns if c not in numbers]
+    if not a[texts].equals(b[texts]) or not (a[numbers].isna() == b[numbers].isna()).all(axis=None):
+        return float("inf")
+    gap = (a[numbers] - b[numbers]).abs().max(axis=None)
+    return 0.0 if pd.isna(gap) else float(gap)

@@ -1,0 +1,79 @@
+"""95 % intervals of a score: what other recordings, and other training seeds, would change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.random import generator_for
+from . import scores
+
+
+def counts(truth: np.ndarray, answers: np.ndarray, recordings: np.ndarray) -> np.ndarray:
+    """(seeds, recordings, 3, 13): true positives, false positives, false negatives.
+
+    answers: 0/1, (clips, 13), or (seeds, clips, 13) of several trainings.
+    """
+    answers = answers if answers.ndim == 3 else answers[None]
+    return np.stack([scores.counts(truth, one, recordings) for one in answers])
+
+
+def _f1(each: np.ndarray, recordings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """F1 of each effect for every resample, averaged over its seeds: (resamples, 14), the last one micro."""
+    out = np.zeros((len(recordings), each.shape[-1] + 1))
+    for i, (chosen, trained) in enumerate(zip(recordings, seeds, strict=True)):
+        total = each[trained][:, chosen].sum(1)  # (seeds, 3, 13)
+        tp, fp, fn = np.moveaxis(total, 1, 0)
+        micro = scores.f1_of(tp.sum(-1), fp.sum(-1), fn.sum(-1))
+        out[i] = np.append(scores.f1_of(tp, fp, fn).mean(0), micro.mean())
+    return out
+
+
+def _resampled(each: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """`_f1` of bootstrap draws: recordings, and where there are several, training seeds."""
+    rng = generator_for(seed, "bootstrap")
+    recordings = rng.integers(each.shape[1], size=(resamples, each.shape[1]))
+    seeds = rng.integers(len(each), size=(resamples, len(each)))
+    return _f1(each, recordings, seeds)
+
+
+def _ends(x: np.ndarray) -> np.ndarray:
+    return np.percentile(x, [2.5, 97.5], axis=0)
+
+
+def intervals(
+    truth: np.ndarray, answers: np.ndarray, recordings: np.ndarray, resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Percentile bootstrap over recordings (clips of one are not independent) and training seeds.
+
+    Args:
+        truth: (clips, 13).
+        answers: 0/1, (clips, 13) or (seeds, clips, 13).
+        recordings: (clips,) which recording each clip is of.
+
+    Returns:
+        micro_f1 and macro_f1 as (2,) and per_class as (2, 13): lower and upper end.
+    """
+    f1 = _resampled(counts(truth, answers, recordings), resamples, seed)
+    return {"micro_f1": _ends(f1[:, -1]), "macro_f1": _ends(f1[:, :-1].mean(1)), "per_class": _ends(f1[:, :-1])}
+
+
+def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(2,) ends of the interval of macro-F1 of `other` minus that of `one`.
+
+    Both are `counts` of the same recordings, which are resampled alike for both.
+    """
+    first, second = (_resampled(c, resamples, seed)[:, :-1].mean(1) for c in (one, other))
+    return _ends(second - first)
+
+
+def mean_score(truth: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Micro- and macro-F1, averaged over training seeds: answers (clips, 13) or (seeds, clips, 13)."""
+    answers = answers if answers.ndim == 3 else answers[None]
+    each = [scores.scores(truth, one) for one in answers]
+    return {key: float(np.mean([e[key] for e in each])) for key in each[0]}
+
+
+def mean_per_class(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """(13,) F1 of each effect, averaged over training seeds."""
+    answers = answers if answers.ndim == 3 else answers[None]
+    return np.mean([scores.per_class(truth, one) for one in answers], axis=0)

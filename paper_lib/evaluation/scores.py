@@ -1,0 +1,70 @@
+"""Scores, and what trivial answers would score (Section 2.3.4; notebooks 02 to 05)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score, f1_score
+
+from ..core.random import generator_for
+from ..sound import effects
+
+
+def scores(truth: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Micro-F1 (Eq. 6) and macro-F1 (Eq. 7) of 0/1 arrays (clips, 13). A class never said and never true scores 0."""
+    micro, macro = (f1_score(truth, said, average=a, zero_division=0) for a in ("micro", "macro"))
+    return {"micro_f1": float(micro), "macro_f1": float(macro)}
+
+
+def per_class(truth: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """(13,) F1 of each effect."""
+    return f1_score(truth, said, average=None, zero_division=0)
+
+
+def mean_average_precision(truth: np.ndarray, probability: np.ndarray) -> float:
+    """Average precision over all thresholds, averaged over the classes that occur; sees progress that F1 at 0.5 is blind to."""
+    there = truth.sum(0) > 0
+    return float(average_precision_score(truth[:, there], probability[:, there], average="macro"))
+
+
+def counts(truth: np.ndarray, said: np.ndarray, recordings: np.ndarray) -> np.ndarray:
+    """(recordings, 3, 13): true positives, false positives, false negatives of each recording."""
+    truth, said = truth.astype(bool), said.astype(bool)
+    each = np.stack([truth & said, ~truth & said, truth & ~said], axis=1).astype(float)
+    _, group = np.unique(recordings, return_inverse=True)
+    out = np.zeros((group.max() + 1, 3, truth.shape[1]))
+    np.add.at(out, group, each)
+    return out
+
+
+def f1_of(tp, fp, fn):
+    return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros_like(tp), where=(2 * tp + fp + fn) > 0)
+
+
+def chance(train_labels: np.ndarray, clips: int, seed: int) -> np.ndarray:
+    """(clips, 13) guesses: each label drawn with its frequency in the training set."""
+    return (generator_for(seed, "chance").random((clips, train_labels.shape[1])) < train_labels.mean(0)).astype(int)
+
+
+def majority(train_labels: np.ndarray, clips: int) -> np.ndarray:
+    """(clips, 13): each label's more frequent value in the training set, always."""
+    return np.tile((train_labels.mean(0) > 0.5).astype(int), (clips, 1))
+
+
+def always(clips: int) -> np.ndarray:
+    """(clips, 13): every effect claimed, always. F1 rewards saying yes: this scores 2 s / (s + n) with support s of n clips."""
+    return np.ones((clips, len(effects.NAMES)), int)
+
+
+def thresholds(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """(13,) thresholds, each the best for its effect's F1 on these clips (a grid of 0.01 to 0.99; the middle one of equals)."""
+    grid = np.linspace(0.01, 0.99, 99)
+    score = np.array([per_class(truth, probability > t) for t in grid])
+    return np.array([np.median(grid[column == column.max()]) for column in score.T])
+
+
+def confusions(truth: np.ndarray, said: np.ndarray) -> pd.DataFrame:
+    """(13, 13): of the clips where the row's effect was missed, the share in which the column's was said without being there."""
+    missed, extra = (truth > 0) & (said == 0), (truth == 0) & (said > 0)
+    share = missed.T.astype(float) @ extra / np.maximum(missed.sum(0), 1)[:, None]
+    return pd.DataFrame(share, index=effects.NAMES, columns=effects.NAMES)

@@ -1,0 +1,1 @@
+"""From clips to answers: features, head, fine-tuning, recipes, experiments."""

@@ -1,0 +1,283 @@
+"""Encoder and head trained together (Section 2.3.2; notebook 03)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..codec import l3ac
+from ..core import loop, machine, paths, stages
+from ..core.config import Profile
+from ..core.errors import PaperError
+from ..core.random import generator_for
+from ..sound.dataset import Dataset
+from . import features
+from .features import EncodedClips
+from .head import Head, bce, load_head, train_head, validation_scores
+from .model import EffectRecognizer, load
+from .optimisers import Rates, optimisers, warm_cosine
+
+PAPER_RATES = (1e-5, 1e-3)  # of encoder and head (Section 2.3.2)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One fine-tuning: what of the encoder is trained, on how much, how fast, for how long."""
+
+    rates: Rates
+    epochs: int
+    batch: int
+    accumulation: int = 1
+    clips: int = 0  # an epoch, drawn anew (0: all)
+    part: str = "all"  # of the encoder: all | upper (its last units and the attention)
+    share: float = 0.0  # of a clip that a step hears (0: all of it)
+    patience: int = 0  # epochs without a better one (0: no early stop)
+    warmup: float = 0.1
+    precision: str = "no"
+    seed: int = 0
+    checkpoint_every: int = 8  # steps
+
+
+def end_to_end(profile: Profile, **changes) -> Recipe:
+    """The profile's end-to-end training (Eq. 5), with `changes` on top."""
+    recipe = Recipe(
+        rates=Rates(profile.encoder_rate, profile.finetune_head_rate, weight_decay=profile.weight_decay),
+        epochs=profile.finetune_epochs, batch=profile.finetune_batch, accumulation=profile.accumulation,
+        clips=profile.finetune_clips, patience=profile.finetune_patience, warmup=profile.warmup,
+        precision=profile.mixed_precision, seed=profile.seed,
+    )  # fmt: skip
+    return dataclasses.replace(recipe, **changes)
+
+
+def upper_half(profile: Profile, **changes) -> Recipe:
+    """The profile's training of what lies at the frame rate, with `changes` on top.
+
+    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth.
+    Muon steps along all directions of a matrix's gradients alike, where Adam's steps are as long as the
+    rate in every weight, noise or not. No early stop: the rate has to fall to its end.
+    """
+    muon = profile.upper_optimiser == "muon"
+    recipe = Recipe(
+        # (many short steps: a shorter memory)
+        rates=Rates(profile.upper_rate, profile.upper_head_rate, muon, 0.98, profile.weight_decay),
+        epochs=profile.upper_epochs, batch=profile.upper_batch, part="upper",
+        share=profile.upper_seconds / profile.slice_seconds, warmup=profile.warmup,
+        precision=profile.mixed_precision, seed=profile.seed,
+    )  # fmt: skip
+    return dataclasses.replace(recipe, **changes)
+
+
+def paper_rates(profile: Profile) -> Recipe:
+    """End to end at the paper's two rates, for comparison."""
+    rates = Rates(*PAPER_RATES, weight_decay=profile.weight_decay)
+    return end_to_end(profile, rates=rates, epochs=profile.contrast_epochs)
+
+
+# --- where a training begins ----------------------------------------------------------------------------
+
+
+def starting_point(profile: Profile, data: Dataset, seed: int = 0, head: str = "") -> EffectRecognizer:
+    """Pretrained codec and head as fine-tuning begins.
+
+    `head` is by default the profile's `finetune_start`: `frozen_head`, the one trained on frozen embeddings
+    (training seed `seed`); `early_head`, the same as it was early; `fresh_head`, the paper's text.
+    """
+    kind, trained = head or profile.finetune_start, load_head(profile, data, seed)
+    if kind == "fresh_head":
+        with torch.random.fork_rng():
+            torch.manual_seed(profile.seed + seed)
+            fresh = Head(len(trained.mean), profile.hidden, profile.dropout)
+        trained.layers = fresh.layers
+    elif kind == "early_head":
+        history = pd.read_csv(paths.model(profile.profile, "frozen", seed) / "history.csv")
+        trained = early_head(profile, history, *head_data(profile, data), seed=profile.seed + seed)
+    return EffectRecognizer.assemble(l3ac.load(profile.codec), trained.eval(), profile.pooling)
+
+
+def head_data(profile: Profile, data: Dataset, rows: tuple[np.ndarray, np.ndarray] | None = None):
+    """What `train_head` learns from: (inputs, labels) of training and validation rows (by default all)."""
+    x = np.asarray(features.pool(features.embed_dataset(profile, data, "frozen"), profile.pooling))
+    return tuple((x[r], data.labels[r]) for r in rows or (data.rows("train"), data.rows("validation")))
+
+
+def early_head(profile: Profile, history: pd.DataFrame, train, validation, seed: int | None = None) -> Head:
+    """The best head up to the epoch at which `history` has its lowest validation loss.
+
+    One that knows the training clips by heart has little gradient to pass on, and each move of the encoder
+    makes it wrong with confidence.
+    """
+    brief = dataclasses.replace(profile, head_epochs=int(history.epoch[history.validation_loss.idxmin()]))
+    return train_head(train, validation, brief, profile.standardise, seed)[0]
+
+
+# --- training -------------------------------------------------------------------------------------------
+
+
+def finetune(
+    profile: Profile,
+    data: Dataset,
+    recipe: Recipe,
+    start: EffectRecognizer,
+    name: str = "finetuned",
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[EffectRecognizer, pd.DataFrame]:
+    """Stage data/<profile>/models/<name>: `start`, left as it is, trained by `recipe`.
+
+    Of the epochs trained the one with the best validation macro-F1 is kept; epoch 0 of the history is the
+    start itself, for comparison only. A checkpoint every few steps lets a killed run go on to the same
+    result. `rows`: to train and to choose on; by default those splits. Returns the model and its history.
+    """
+    machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
+    rows = rows or (data.rows("train"), data.rows("validation"))
+    inputs = {"dataset": data.content, "start": features.weights_digest(start), "rows": stages.array_digest(*rows)}
+    clips: Dataset | EncodedClips = data
+    if recipe.part == "upper":
+        clips = EncodedClips(data.labels, features.lower_half_activations(profile, data))
+        inputs["embedding"] = stages.read(paths.embedding(profile.profile, "frozen"))["content"]
+        _same_lower_half(profile, start, name)
+    parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
+    del parameters["checkpoint_every"]
+    made = stages.Stage("finetuned", paths.model(profile.profile, name), parameters, inputs, profile.threads)
+    with made.opened() as work:
+        if work:
+            result, model = train_recognizer(clips, start.copy(), recipe, rows, work)
+            if machine.rank() == 0:
+                model.save_pretrained(work)
+                result.history.to_csv(work / "history.csv", index=False)
+                chosen = torch.sigmoid(predict(model, clips, rows[1])[1]).numpy()
+                np.save(work / "validation_probabilities.npy", chosen)
+                made.finish(stages.digest(work / "model.safetensors"), best_epoch=result.epoch)
+    return load(made.folder), pd.read_csv(made.folder / "history.csv")
+
+
+def _same_lower_half(profile: Profile, start: EffectRecognizer, name: str) -> None:
+    pretrained = l3ac.load(profile.codec).encoder.blocks[:-2].state_dict()
+    own = start.encoder.encoder.blocks[:-2].state_dict()
+    if not all(torch.equal(v, pretrained[k]) for k, v in own.items()):
+        raise PaperError(
+            f"the start of {name} has another lower half than the pretrained codec, through which the clips "
+            "went: begin with the codec's own, or train end to end."
+        )
+
+
+def train_recognizer(
+    clips: Dataset | EncodedClips,
+    model: EffectRecognizer,
+    recipe: Recipe,
+    rows: tuple[np.ndarray, np.ndarray],
+    folder: Path | None = None,
+) -> tuple[loop.Result, EffectRecognizer]:
+    """Train `model` in place on clips (Eq. 5); (result, the model with the kept epoch's weights)."""
+    train, validation = rows
+    heard = min(recipe.clips or len(train), len(train))
+    accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
+    per_step = recipe.batch * accumulation
+    per_epoch = -(-heard // per_step)
+    upper = recipe.part == "upper"
+    trained = model.encoder.upper_parameters() if upper else list(model.encoder.parameters())
+    model.encoder.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(recipe.rates.encoder > 0)
+    length = round(recipe.share * clips.clips(train[:1]).shape[-1])
+
+    @functools.lru_cache(1)
+    def order(epoch: int) -> np.ndarray:
+        return train[generator_for(recipe.seed, "finetune", epoch).permutation(len(train))[:heard]]
+
+    def examples(step: int) -> np.ndarray:
+        epoch, place = divmod(step, per_epoch)
+        return order(epoch + 1)[place * per_step : (place + 1) * per_step]
+
+    def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+        device, epoch = next(model.parameters()).device, step // per_epoch + 1
+        x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch))
+        return bce(model(x.to(device)), torch.from_numpy(clips.labels[part]).to(device))
+
+    def evaluate(model: EffectRecognizer, epoch: int) -> dict:
+        return validation_scores(predict(model, clips, validation)[1], clips.labels[validation])
+
+    steppers = optimisers(trained, model.head, recipe.rates)
+    steps = recipe.epochs * per_epoch
+    plan = loop.Plan(
+        steps=steps, per_epoch=per_epoch, seed=recipe.seed, batches=accumulation, clip=1.0,
+        precision=recipe.precision, score="validation_macro_f1", patience=recipe.patience, from_zero=True,
+        checkpoint_every=recipe.checkpoint_every, label=f"{recipe.part} of the encoder",
+    )  # fmt: skip
+    schedules = [warm_cosine(one, steps, recipe.warmup) for one in steppers]
+    result = loop.train(loop.Task(model, examples, loss, steppers, schedules, evaluate), plan, folder)
+    model = model.cpu()
+    model.load_state_dict(result.weights)
+    return result, model.eval()
+
+
+def excerpts(clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: tuple) -> torch.Tensor:
+    """(rows, ..., length) of clips, each begun where its own generator says (its key begins with `key`); 0: whole."""
+    whole = clips.clips(rows)
+    if not 0 < length < whole.shape[-1]:
+        return torch.from_numpy(whole)
+    starts = [generator_for(*key, int(row)).integers(whole.shape[-1] - length + 1) for row in rows]
+    return torch.from_numpy(np.stack([one[..., s : s + length] for one, s in zip(whole, starts, strict=True)]))
+
+
+def finetune_both(
+    profile: Profile, data: Dataset, seed: int = 0
+) -> tuple[EffectRecognizer, dict[str, tuple[EffectRecognizer, pd.DataFrame]]]:
+    """Upper half first (if planned), then end to end, from the frozen head of training seed `seed`.
+
+    Returns the fine-tuned model and, by name ("upper", "finetuned"), each step's model and history.
+    """
+    start, steps = starting_point(profile, data, seed), {}
+    suffix = f"_seed{seed}" if seed else ""
+    if profile.upper_epochs:
+        recipe = upper_half(profile, seed=profile.seed + seed)
+        steps["upper"] = finetune(profile, data, recipe, start, "upper" + suffix)
+        start = steps["upper"][0]
+    recipe = end_to_end(profile, seed=profile.seed + seed)
+    steps["finetuned"] = finetune(profile, data, recipe, start, "finetuned" + suffix)
+    return steps["finetuned"][0], steps
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+def predict(
+    model: EffectRecognizer, clips: Dataset | EncodedClips, rows: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor]:
+    """(rows, 3, channels) embeddings and (rows, 13) logits of `model`."""
+    statistics = features.statistics_of(model.baked_encoder(), clips, rows)
+    return statistics, head_logits(model, statistics)
+
+
+def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor:
+    """(rows, 13) logits of the model's head, without dropout, for (rows, 3, channels) embeddings."""
+    x = torch.from_numpy(np.ascontiguousarray(features.pool(statistics, model.pooling)))
+    was_training = model.head.training
+    with torch.inference_mode():
+        logits = model.head.eval()(x.to(model.head.mean.device)).cpu()
+    model.head.train(was_training)
+    return logits
+
+
+def predictions(
+    profile: Profile, data: Dataset, model: EffectRecognizer, name: str = "finetuned", split: str = "test"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stage data/<profile>/predictions_<name>_<split>: (clips, 3, channels) embeddings, (clips, 13) probabilities."""
+    machine.make_deterministic(profile.threads)
+    inputs = {"dataset": data.content, "model": features.weights_digest(model)}
+    parameters = {"split": split, "pooling": model.pooling}
+    folder = paths.predictions(profile.profile, name, split)
+    made = stages.Stage("predictions", folder, parameters, inputs, threads=1)
+    with made.opened() as work:
+        if work:
+            statistics, logits = predict(model, data, data.rows(split))
+            probability = torch.sigmoid(logits).numpy()
+            np.save(work / "embedding.npy", statistics)
+            np.save(work / "probabilities.npy", probability)
+            made.finish(stages.array_digest(statistics, probability))
+    return np.load(folder / "embedding.npy"), np.load(folder / "probabilities.npy")

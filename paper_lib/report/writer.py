@@ -1,0 +1,67 @@
+"""Where a notebook's tables and figures go, each entered in the manifest.
+
+Every table is a .csv and a .md, every figure a .png, an .svg and the .csv that it draws; the same run gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from ..core import manifest, paths, stages
+from ..core.config import Profile
+
+
+def style() -> None:
+    """The look of every figure, and what makes SVG files repeatable."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc={"figure.dpi": 90, "savefig.dpi": 150, "axes.titlesize": 11})
+    matplotlib.rcParams["svg.hashsalt"] = "guitar effects"
+
+
+class Report:
+    """figures/<profile>, with the manifest entry.
+
+    An artefact's inputs are all stages that the notebook has read by then, and the `inputs` named here (what
+    does not lie in a stage: shipped weights, released recognizers).
+    """
+
+    def __init__(self, profile: Profile, notebook: str, **inputs: str):
+        self.profile, self.notebook, self.inputs = profile.profile, notebook, inputs
+        self.folder = paths.figures(profile.profile)
+        style()
+
+    def table(self, name: str, frame: pd.DataFrame, note: str = "") -> pd.DataFrame:
+        """Write NAME.csv (four decimals) and NAME.md (with `note` below); the frame comes back for display."""
+        rounded = frame.round(4)
+        csv = rounded.to_csv(index=False, lineterminator="\n")
+        markdown = _markdown(rounded) + (f"\n{note}\n" if note else "")
+        self._write({f"{name}.csv": csv, f"{name}.md": markdown})
+        return rounded
+
+    def figure(self, name: str, figure: plt.Figure, drawn: pd.DataFrame) -> None:
+        """Write NAME.png, NAME.svg (without dates, versions or random ids) and NAME.csv, the numbers that it draws."""
+        files = {f"{name}.csv": drawn.round(6).to_csv(index=False, lineterminator="\n")}
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, metadata=metadata, bbox_inches="tight")
+            files[f"{name}.{suffix}"] = buffer.getvalue()
+        self._write(files)
+
+    def _write(self, files: dict[str, str | bytes]) -> None:
+        for name, content in files.items():
+            paths.write_beside(self.folder / name, content)
+        inputs = stages.lineage(self.profile) | self.inputs
+        manifest.record(self.profile, [self.folder / name for name in files], self.notebook, inputs)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    cell = lambda v: "" if v is None or (isinstance(v, float) and np.isnan(v)) else (f"{v:.4g}" if isinstance(v, float) else str(v))
+    lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
+    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""From clean recordings to the rendered data set."""

@@ -1,0 +1,147 @@
+"""Clean recordings from three sources behind one interface: plucked, GuitarSet, any folder. Notebook 01, section 1."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ..core import paths
+from ..core.config import Profile
+from ..core.errors import PaperError
+from . import audio, plucked, splits
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One performance; the unit that splits keep together. `path` is empty for the synthetic guitar."""
+
+    name: str
+    player: str = ""
+    style: str = ""
+    part: str = ""  # comp | solo
+    path: str = ""
+
+
+# GuitarSet's four audio archives: mirdata's name -> the ending of its files (Xi et al., ISMIR 2018, CC BY 4.0)
+GUITARSET_ENDINGS = {
+    "audio_mic": "_mic.wav",
+    "audio_mix": "_mix.wav",
+    "audio_hex_original": "_hex.wav",
+    "audio_hex_debleeded": "_hex_cln.wav",
+}
+GUITARSET_SLICES = 2004  # full 5-s slices in its 360 recordings (Guo & McFee, 2023)
+PERFORMANCE = re.compile(r"(?P<player>p?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
+
+
+def recordings(profile: Profile) -> list[Recording]:
+    """The corpus of `profile`, at most `profile.recordings` of it (0: all), in an order that is always the same."""
+    found = everything(profile)
+    if not profile.recordings or profile.split == "by_clip" or len(found) < 3:
+        return found[: profile.recordings or None]
+    return splits.subset(found, splits.assign(found, profile.seed), profile.recordings)
+
+
+def split_of(profile: Profile) -> dict[str, str]:
+    """Recording name -> train | validation | test, for every recording of the corpus."""
+    return splits.assign(everything(profile), profile.seed)
+
+
+def everything(profile: Profile) -> list[Recording]:
+    """The whole corpus, in an order of which every prefix is balanced."""
+    if profile.corpus == "plucked":
+        return [_named(name) for name in plucked.names()]  # (is in such an order)
+    if profile.corpus == "guitarset":
+        home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
+        files = sorted(home.rglob(f"*{ending}")) if home.exists() else []
+        if not files:
+            raise PaperError(
+                f"no GuitarSet recording (*{ending}) below {home}: run paper fetch guitarset -p "
+                f"{profile.profile}, or set corpus_path to the folder that holds it."
+            )
+        return splits.balanced([_named(p.name.removesuffix(ending), str(p)) for p in files], profile.seed)
+    return splits.balanced(_folder(profile), profile.seed)
+
+
+def _folder(profile: Profile) -> list[Recording]:
+    home = Path(profile.corpus_path).expanduser()
+    if not home.is_dir():
+        raise PaperError(f"corpus_path {home} is not a folder.")
+    files = sorted(p for p in home.rglob("*") if p.suffix.lower() in audio.SUFFIXES)
+    if not files:
+        raise PaperError(f"{home} holds no audio file ({', '.join(sorted(audio.SUFFIXES))}).")
+    found = [_named(str(p.relative_to(home).with_suffix("")), str(p)) for p in files]
+    twins = [name for name, count in Counter(r.name for r in found).items() if count > 1]
+    if twins:
+        raise PaperError(
+            f"{home} holds two files called {min(twins)} with different endings; rename one, since a "
+            "recording is named by its file."
+        )
+    return found
+
+
+def _named(name: str, path: str = "") -> Recording:
+    match = PERFORMANCE.match(Path(name).name)
+    return Recording(name, *(match.group("player", "style", "part") if match else ("", "", "")), path)
+
+
+def load(recording: Recording, profile: Profile) -> np.ndarray:
+    """(samples,) int16 mono at `profile.render_rate`; at least one slice long, else `PaperError`."""
+    if recording.path:
+        samples = audio.read(recording.path, profile.render_rate, at_least=profile.slice_seconds)
+    else:
+        samples = plucked.play(recording.name, max(profile.recording_seconds, profile.slice_seconds))
+        samples = audio.resample(samples, plucked.RATE, profile.render_rate)
+    return audio.to_int16(samples)
+
+
+def slices(samples: np.ndarray, profile: Profile) -> np.ndarray:
+    """(samples,) -> (slices, slice length): consecutive, without overlap; the incomplete tail is dropped (Section 2.2)."""
+    length = int(round(profile.slice_seconds * profile.render_rate))
+    count = len(samples) // length
+    return samples[: count * length].reshape(count, length)
+
+
+def slice_count(recording: Recording, profile: Profile) -> int:
+    """How many slices `load` would yield, from the file's header alone."""
+    if not recording.path:
+        return int(max(profile.recording_seconds, profile.slice_seconds) / profile.slice_seconds + 1e-9)
+    try:
+        info = soundfile.info(recording.path)
+    except (soundfile.LibsndfileError, RuntimeError) as problem:
+        raise PaperError(f"{recording.path}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+    # counted in samples at the render rate, as `load` will see them
+    return int(round(info.frames * profile.render_rate / info.samplerate)) // int(round(profile.slice_seconds * profile.render_rate))
+
+
+def guitarset_home(profile: Profile) -> Path:
+    return Path(profile.corpus_path).expanduser() if profile.corpus_path else paths.data("guitarset")
+
+
+def fetch_guitarset(profile: Profile) -> str:
+    """Download `profile.guitarset_audio` through mirdata, check every file's checksum, count the recordings."""
+    import mirdata
+
+    home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
+    paths.require_disk(home, 4_000_000_000, "GuitarSet (archive and files)")
+    dataset = mirdata.initialize("guitarset", data_home=str(home))
+    try:
+        dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
+    except (OSError, ValueError) as problem:
+        raise PaperError(
+            f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, "
+            f"then run paper fetch guitarset -p {profile.profile} again."
+        ) from problem
+    for word, found in zip(("missing", "altered"), dataset.validate(verbose=False)):
+        ours = sorted(path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending))
+        if ours:
+            raise PaperError(
+                f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run "
+                f"paper fetch guitarset -p {profile.profile} again."
+            )
+    count = len(everything(profile))
+    return f"{count} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"
