@@ -1,28 +1,55 @@
-# make reproduce | test | lab | clean; each sets up what it needs. PROFILE=full chooses another run, PYTHON=... the interpreter.
+# make reproduce | test | check | lab | benchmark | verify | clean: each sets up what it needs.
+# PROFILE=full chooses another run, PART=codec (or all) more than the paper, PYTHON=... the interpreter.
 PYTHON ?= python3
 PROFILE ?= quick
+PART ?= paper
+BIN = .venv/bin
+# nbval reads a cell's messages only when it has ended, and thousands of progress bars crowd out the end
+NBVAL = TQDM_DISABLE=1 PAPER_FIGURES=data/nbval_figures $(BIN)/python -m pytest -q --nbval-lax \
+	--nbval-cell-timeout=1800 --override-ini=timeout=0 -p no:cacheprovider
 
-.PHONY: setup reproduce verify test lab clean
+.PHONY: setup setup-test reproduce verify test check format lab benchmark clean
 
 setup:
 	@$(PYTHON) paper_lib/bootstrap.py
 
+setup-test:
+	@$(PYTHON) paper_lib/bootstrap.py --test
+
 reproduce: setup
-	@.venv/bin/paper reproduce -p $(PROFILE)
+	@$(BIN)/paper reproduce -p $(PROFILE) --part $(PART)
 
 verify: setup
-	@.venv/bin/paper verify -p $(PROFILE)
+	@$(BIN)/paper verify -p $(PROFILE)
 
-test:
-	@$(PYTHON) paper_lib/bootstrap.py --test
-	@.venv/bin/python -m pytest -q tests/test_runs.py tests -n 2 --dist worksteal --durations=12
+test: setup-test lint
 	@rm -rf data/nbval_figures
-	@# no progress bars: nbval reads a cell's messages only when it has ended, and thousands of them crowd out the one that says so
-	@TQDM_DISABLE=1 PAPER_FIGURES=data/nbval_figures .venv/bin/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 notebooks/[0-9A][0-9]_*.ipynb --override-ini=timeout=0
-	@PAPER_FIGURES=data/nbval_figures .venv/bin/paper verify --tolerance 0.15
+	@$(BIN)/python -m pytest -q tests -n 2 --dist worksteal --durations=12 --cov --cov-report=
+	@$(NBVAL) notebooks/0[1-5]_*.ipynb
+	@PAPER_FIGURES=data/nbval_figures $(BIN)/paper verify
+	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
+
+# for daily work: format, lint, floors, types and the fast tests, in under two minutes
+check: setup-test lint
+	@$(BIN)/python -m pytest -q tests -n 2 -m "not slow"
+
+.PHONY: lint
+lint:
+	@$(BIN)/ruff format --check -q . || (echo "run make format"; exit 1)
+	@$(BIN)/ruff check -q .
+	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 4
+	@$(BIN)/mypy
+
+format: setup-test
+	@$(BIN)/ruff check -q --fix . && $(BIN)/ruff format -q .
 
 lab: setup
-	@.venv/bin/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks
 
+benchmark: setup
+	@$(BIN)/python benchmarks/speed.py
+
+# keeps what took hours: data/full and data/paper have to be removed by hand
 clean:
-	rm -rf .venv build paper_lib.egg-info data/quick data/full data/paper data/tiny figures/tiny
+	rm -rf .venv build paper_lib.egg-info .mypy_cache .ruff_cache data/quick data/tiny data/nbval_figures figures/quick figures/tiny
+	@for run in data/*/; do case $$run in data/weights/) ;; *) echo "kept: $$run (rm -r it yourself)";; esac; done

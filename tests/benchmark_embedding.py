@@ -27,11 +27,15 @@ def main(clips: int = 96) -> None:
         if name == "one worker":
             with torch.inference_mode():
                 for first in range(0, clips, 4):
-                    out[first : first + 4] = embedding.time_statistics(module(torch.from_numpy(data.clips(rows[first : first + 4])))).numpy()
+                    out[first : first + 4] = embedding.time_statistics(
+                        module(torch.from_numpy(data.clips(rows[first : first + 4])))
+                    ).numpy()
         else:
             embedding.embed_rows(module, data, rows, out)
         seconds[name] = (time.perf_counter() - start) / clips
-    print(f"one worker {1000 * seconds['one worker']:.0f} ms a clip, workers {1000 * seconds['workers']:.0f} ms: ratio {seconds['one worker'] / seconds['workers']:.2f}")
+    print(
+        f"one worker {1000 * seconds['one worker']:.0f} ms a clip, workers {1000 * seconds['workers']:.0f} ms: ratio {seconds['one worker'] / seconds['workers']:.2f}"
+    )
 
 
 if __name__ == "__main__":

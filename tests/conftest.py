@@ -1,6 +1,10 @@
-"""Shared by all tests: a small finished run, the oracle's clips, loopback servers. No test touches the checkout's own data."""
+"""Shared by all tests: a small finished run, the oracle's clips, loopback servers.
+
+No test touches the checkout's own data. Tests work on one item at a time: two run side by side.
+"""
 
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
-from paper_lib import embedding, paths, profiles, rendering, training
+os.environ.setdefault("PAPER_WORKERS", "1")
+
+from paper_lib.core import config, paths
+from paper_lib.recognition import features, head
+from paper_lib.sound import rendering
 
 ORACLE = paths.ROOT.parent / "shared" / "oracle"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds (left out by make check)")
 
 
 @pytest.fixture(autouse=True)
@@ -25,20 +38,35 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def oracle() -> Path:
+    """Real GuitarSet clips and an independent group's renderings of one of them; not ours to ship."""
     if not ORACLE.exists():
         pytest.skip("the oracle's GuitarSet clips are not beside this checkout (../shared/oracle)")
     return ORACLE
 
 
+HEADS = {"frozen": ("frozen", "mean", True)}
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
-    """A finished data set of 1-s clips (16 recordings x 51 chains), its frozen embedding and head: (profile, data, embedding)."""
-    folder = tmp_path_factory.mktemp("small")
+    """A finished data set of 1-s clips (16 recordings x 51 chains) with frozen embedding and head.
+
+    (profile, data, embedding, folder); made once for all pytest workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "small"
+    before = os.environ.get("PAPER_DATA")
     os.environ["PAPER_DATA"] = str(folder)
-    run = profiles.load("tiny", profile="small", recordings=16, chains_per_slice=0, head_epochs=40)
-    data = rendering.render_dataset(run)
-    array = embedding.embed_dataset(run, data, "frozen")
-    training.fit_head(run, data, array, "frozen", run.pooling, run.standardise)
+    run = config.load("tiny", profile="small", recordings=16, chains_per_slice=0, head_epochs=40)
+    with FileLock(base / "small.lock"):
+        data = rendering.render_dataset(run)
+        array = features.embed_dataset(run, data, "frozen")
+        head.fit_heads(run, data, HEADS)
+    if before is None:
+        del os.environ["PAPER_DATA"]
+    else:
+        os.environ["PAPER_DATA"] = before
     return run, data, array, folder
 
 
@@ -51,7 +79,10 @@ def small(small_run, monkeypatch):
 
 def paper(*arguments, **environment) -> subprocess.CompletedProcess:
     """The command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "paper_lib", *map(str, arguments)], capture_output=True, text=True, cwd=paths.ROOT, env=os.environ | environment)
+    command = [sys.executable, "-m", "paper_lib", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=paths.ROOT, env=os.environ | environment
+    )
 
 
 @pytest.fixture
@@ -85,3 +116,8 @@ def tone(path: Path, seconds: float, rate: int = 44_100, channels: int = 1, **mo
 @pytest.fixture
 def make_tone():
     return tone
+
+
+@pytest.fixture
+def read_json():
+    return lambda path: json.loads(Path(path).read_text())

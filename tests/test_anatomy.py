@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from paper_lib import anatomy, codec
+from paper_lib.codec import anatomy, l3ac
+from paper_lib.codec.encoder import Encoder
 
 SMALL = "shipped"  # (its sizes; the weights are random: what depends on what does not depend on them)
 
 
 @pytest.fixture(scope="module")
 def network():
-    return anatomy.exact(codec.build(codec.config_of(SMALL)))
+    return anatomy.exact(l3ac.build(l3ac.config_of(SMALL)))
 
 
 def test_multiply_accumulates_by_hand():
@@ -31,8 +32,14 @@ def test_arithmetic_and_perturbation_agree_to_the_sample(network, frame):
     x = 0.1 * torch.randn(1, 32 * 160, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first, last = anatomy.chain_span([network.encoder, network.en_encoder], frame, frame)
     truth = (max(0, first), min(x.shape[1] - 1, last))
-    assert anatomy.seen(codec.Encoder(network), x, frame) == truth == anatomy.seen(codec.Encoder(network), x, frame, truth)
-    assert anatomy.seen(codec.Encoder(network), x, frame, (truth[0] + 1, truth[1] - 1)) == truth  # a wrong guess is not believed
+    assert (
+        anatomy.receptive_field(Encoder(network), x, frame)
+        == truth
+        == anatomy.receptive_field(Encoder(network), x, frame, truth)
+    )
+    assert (
+        anatomy.receptive_field(Encoder(network), x, frame, (truth[0] + 1, truth[1] - 1)) == truth
+    )  # a wrong guess is not believed
 
 
 def test_attention_sees_its_block_and_the_one_before(network):
@@ -40,34 +47,43 @@ def test_attention_sees_its_block_and_the_one_before(network):
     tokens = torch.randn(1, 3 * window, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for token, first in ((window - 1, 0), (2 * window - 1, 0), (2 * window, window)):
         assert anatomy.span(network.en_encoder, token, token) == (first, token)
-        assert anatomy.seen(lambda t: network.en_encoder(t.transpose(1, 2)), tokens, token) == (first, token)
+        assert anatomy.receptive_field(lambda t: network.en_encoder(t.transpose(1, 2)), tokens, token) == (
+            first,
+            token,
+        )
 
 
 def test_with_its_padding_on_the_left_the_encoder_is_causal():
-    network = anatomy.exact(codec.build(codec.config_of(SMALL)))
+    network = anatomy.exact(l3ac.build(l3ac.config_of(SMALL)))
     anatomy.causal(network.encoder)
     x = 0.1 * torch.randn(1, 20 * 160, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    encoder = codec.Encoder(network)
+    encoder = Encoder(network)
     assert encoder(x).shape[1] == 20
-    assert anatomy.chain_span([network.encoder, network.en_encoder], 10, 10)[1] == anatomy.seen(encoder, x, 10)[1] == 10 * 160 + 159
+    assert (
+        anatomy.chain_span([network.encoder, network.en_encoder], 10, 10)[1]
+        == anatomy.receptive_field(encoder, x, 10)[1]
+        == 10 * 160 + 159
+    )
 
 
 def test_the_decoder_hears_the_whole_clip_through_its_instance_norm():
-    network = codec.build(codec.config_of(SMALL))
+    network = l3ac.build(l3ac.config_of(SMALL))
     assert anatomy.span(network.decoder, 500, 500) == anatomy.EVERYTHING
     anatomy.exact(anatomy.without_instance_norm(network))
     first, last = anatomy.span(network.decoder, 4000, 4000)
     tokens = torch.randn(1, 120, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = anatomy.seen(lambda t: network.decoder(t.transpose(1, 2))[:, 0], tokens, 4000)
-    assert first <= found[0] < 25 < found[1] <= last  # a maximum passes on the largest alone, so perturbation may find less
+    found = anatomy.receptive_field(lambda t: network.decoder(t.transpose(1, 2))[:, 0], tokens, 4000)
+    assert (
+        first <= found[0] < 25 < found[1] <= last
+    )  # a maximum passes on the largest alone, so perturbation may find less
 
 
 def test_an_exact_network_says_the_same():
-    network = codec.build(codec.config_of(SMALL))
+    network = l3ac.build(l3ac.config_of(SMALL))
     x = 0.1 * torch.randn(1, 1600, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before = codec.Encoder(network)(x)
-        assert codec.Encoder(anatomy.exact(network))(x.double()).float() == pytest.approx(before, abs=1e-4)
+        before = Encoder(network)(x)
+        assert Encoder(anatomy.exact(network))(x.double()).float() == pytest.approx(before, abs=1e-4)
 
 
 def test_the_counter_sees_a_recurrent_layer():

@@ -12,9 +12,12 @@ from dataclasses import asdict
 import nbformat
 import pytest
 
-from paper_lib import paths, profiles
+from paper_lib.core import config, paths
 
-pytestmark = pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium and chromedriver (apt-get install chromium chromium-driver)")
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")),
+    reason="needs chromium and chromedriver (apt-get install chromium chromium-driver)",
+)
 
 
 def test_notebook_01_runs_in_jupyterlab(tmp_path):
@@ -25,19 +28,48 @@ def test_notebook_01_runs_in_jupyterlab(tmp_path):
     book = nbformat.read(paths.NOTEBOOKS / "01_render_dataset.ipynb", 4)
     for cell in book.cells:
         if "parameters" in cell.metadata.get("tags", []):  # as a student would type another profile's values
-            cell.source += "".join(f"\n{name} = {value!r}" for name, value in asdict(profiles.load("tiny")).items())
+            cell.source += "".join(
+                f"\n{name} = {value!r}" for name, value in asdict(config.load("tiny")).items()
+            )
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(book, tmp_path / "lesson.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}", "--expose-app-in-browser", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={tmp_path}",
+        "--expose-app-in-browser",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+    }
     log = (tmp_path / "lab.log").open("w")
     lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1400,1000", f"--user-data-dir={tmp_path / 'chrome'}"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1400,1000",
+        f"--user-data-dir={tmp_path / 'chrome'}",
+    ):
         options.add_argument(flag)
     options.binary_location = shutil.which("chromium")
     driver = None
@@ -48,23 +80,37 @@ def test_notebook_01_runs_in_jupyterlab(tmp_path):
                 break
             except OSError:
                 time.sleep(0.5)
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+        driver = webdriver.Chrome(
+            options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+        )
         driver.set_script_timeout(30)
         driver.get(f"http://127.0.0.1:{port}/lab/tree/lesson.ipynb?reset")
         wait = WebDriverWait(driver, 90)
         wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell"))
-        wait.until(lambda d: d.execute_script("const s = window.jupyterapp.shell.currentWidget?.sessionContext; return s?.isReady && s.session?.kernel?.status") == "idle")
+        wait.until(
+            lambda d: (
+                d.execute_script(
+                    "const s = window.jupyterapp.shell.currentWidget?.sessionContext; return s?.isReady && s.session?.kernel?.status"
+                )
+                == "idle"
+            )
+        )
         driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         deadline = time.time() + 240
         while time.time() < deadline:
             driver.execute_script("window.jupyterapp.commands.execute('docmanager:save')")
             code = [c for c in nbformat.read(tmp_path / "lesson.ipynb", 4).cells if c.cell_type == "code"]
-            if all(c.execution_count for c in code) or any(o.output_type == "error" for c in code for o in c.outputs):
+            if all(c.execution_count for c in code) or any(
+                o.output_type == "error" for c in code for o in c.outputs
+            ):
                 break
             time.sleep(1)
         assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
         assert not [o for c in code for o in c.outputs if o.output_type == "error"]
-        assert sum("data:audio/flac" in o.get("data", {}).get("text/html", "") for c in code for o in c.outputs) >= 3
+        assert (
+            sum("data:audio/flac" in o.get("data", {}).get("text/html", "") for c in code for o in c.outputs)
+            >= 3
+        )
         assert sum("image/png" in o.get("data", {}) for c in code for o in c.outputs) >= 1
     finally:
         if driver:

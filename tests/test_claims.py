@@ -5,13 +5,24 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from paper_lib import anatomy, claims, codec, paths
+from paper_lib.codec import anatomy, l3ac
+from paper_lib.core import paths
+from paper_lib.evaluation import claims
 
 
 @pytest.fixture(scope="module")
 def measured():
-    sizes = anatomy.sizes({name: codec.build(codec.hub_config(name)) for name in codec.HUB_MODELS}).set_index("network")
-    costs = pd.Series({"L3AC 3kbps": 37.59, "L3AC 3kbps, by class (ptflops)": 1.64, "DAC, 44.1 kHz": 998.9, "DAC, 16 kHz": 401.0})
+    sizes = anatomy.sizes({name: l3ac.build(l3ac.hub_config(name)) for name in l3ac.HUB_MODELS}).set_index(
+        "network"
+    )
+    costs = pd.Series(
+        {
+            "L3AC 3kbps": 37.59,
+            "L3AC 3kbps, by class (ptflops)": 1.64,
+            "DAC, 44.1 kHz": 998.9,
+            "DAC, 16 kHz": 401.0,
+        }
+    )
     return claims.Measured(
         sizes=sizes, gmacs=costs, field_last={"arithmetic": 10_795, "perturbation": 10_795, "gradient above 1e-06 of its peak": 10_744}, tpooling_samples=89, tpooling_gap=0.0,
         attention_ahead=0, attention_past=799, rates=(6, 4, 4), comparable=False, decoder_bounded=False, identity_at_16k={"overdrive": 900, "high_boost": 1, "high_reduct": 1},
@@ -60,4 +71,6 @@ def test_the_published_ledger_is_the_present_one():
     """What git holds has the claims, texts and sources of the code, with a verdict for each."""
     published = pd.read_csv(paths.reference("quick") / "claims.csv")
     entries = claims.PAPER_CLAIMS + claims.REVIEW_CLAIMS
-    assert list(published.id) == [c.id for c in entries] and list(published.claim) == [c.text for c in entries]
+    assert list(published.id) == [c.id for c in entries] and list(published.claim) == [
+        c.text for c in entries
+    ]

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from paper_lib import PaperError, audio, corpus, dataset, plucked, profiles, provenance
+from paper_lib import PaperError
+from paper_lib.core import config, stages
+from paper_lib.sound import audio, corpus, dataset, plucked, rendering, splits
 
 
 def folder_run(path, **changes):
-    return profiles.load("tiny", corpus="folder", corpus_path=str(path), recordings=0, **changes)
+    return config.load("tiny", corpus="folder", corpus_path=str(path), recordings=0, **changes)
 
 
 def test_a_performance_is_the_same_whenever_it_is_played():
@@ -36,7 +38,9 @@ def test_the_synthetic_guitar_lies_in_the_range_of_real_clips(oracle):
     real = np.array([measure(audio.read(p, 44_100)) for p in sorted((oracle / "clean").glob("*.wav"))])
     comps = [n for n in plucked.names()[:60] if n.endswith("comp")][::3]
     ours = np.array([measure(plucked.play(n, 5.0)) for n in comps])
-    slack = np.array([3.0, 3.0, 120.0])  # dB, dB, Hz: the medians of ours within the real ones' range and this much
+    slack = np.array(
+        [3.0, 3.0, 120.0]
+    )  # dB, dB, Hz: the medians of ours within the real ones' range and this much
     median = np.median(ours, axis=0)
     assert (median > real.min(0) - slack).all() and (median < real.max(0) + slack).all()
 
@@ -50,18 +54,27 @@ def test_a_note_has_its_pitch():
 
 
 def test_the_first_sixty_performances_are_balanced():
-    found = corpus.recordings(profiles.load("quick", recordings=60))
+    found = corpus.recordings(config.load("quick", recordings=60))
     assert len({r.name for r in found}) == 60
     assert set(Counter((r.player, r.style, r.part) for r in found).values()) == {1}
 
 
 def test_guitarset_names_are_read(tmp_path, make_tone):
-    for name in ("00_BN1-129-Eb_comp_mic.wav", "05_Jazz3-137-Eb_solo_mic.wav", "05_Jazz3-137-Eb_solo_mix.wav"):
+    for name in (
+        "00_BN1-129-Eb_comp_mic.wav",
+        "05_Jazz3-137-Eb_solo_mic.wav",
+        "05_Jazz3-137-Eb_solo_mix.wav",
+    ):
         make_tone(tmp_path / name, 1.5)
-    found = corpus.recordings(profiles.load("paper", corpus_path=str(tmp_path)))
-    assert [(r.name, r.player, r.style, r.part) for r in found] == [("00_BN1-129-Eb_comp", "00", "BN", "comp"), ("05_Jazz3-137-Eb_solo", "05", "Jazz", "solo")]
+    found = corpus.recordings(config.load("paper", corpus_path=str(tmp_path)))
+    assert [(r.name, r.player, r.style, r.part) for r in found] == [
+        ("00_BN1-129-Eb_comp", "00", "BN", "comp"),
+        ("05_Jazz3-137-Eb_solo", "05", "Jazz", "solo"),
+    ]
     with pytest.raises(PaperError, match="paper fetch guitarset"):
-        corpus.recordings(profiles.load("paper", corpus_path=str(tmp_path), guitarset_audio="audio_hex_original"))
+        corpus.recordings(
+            config.load("paper", corpus_path=str(tmp_path), guitarset_audio="audio_hex_original")
+        )
 
 
 @pytest.mark.parametrize("wrong", ["", "archive", "file"])
@@ -75,7 +88,12 @@ def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone,
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.write(make_tone(tmp_path / "x.wav", 1.2), name)
     file = b"other bytes" if wrong == "file" else (tmp_path / "x.wav").read_bytes()
-    index = json.dumps({"version": "1", "tracks": {"00_Funk1-114-Ab_comp": {"audio_mic": [f"audio_mono-mic/{name}", md5(file)]}}}).encode()
+    index = json.dumps(
+        {
+            "version": "1",
+            "tracks": {"00_Funk1-114-Ab_comp": {"audio_mic": [f"audio_mono-mic/{name}", md5(file)]}},
+        }
+    ).encode()
     files = {"/mic.zip": buffer.getvalue(), "/index.json": index}
 
     class Mirror(http.server.BaseHTTPRequestHandler):
@@ -93,13 +111,22 @@ def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone,
     local.indexes_dir = local.remote.destination_dir = str(tmp_path)
     monkeypatch.setitem(guitarset.INDEXES, guitarset.INDEXES["default"], local)
     sum_ = "0" * 32 if wrong == "archive" else md5(buffer.getvalue())
-    monkeypatch.setitem(guitarset.REMOTES, "audio_mic", RemoteFileMetadata("audio_mono-mic.zip", f"{address}/mic.zip", sum_, "audio_mono-mic"))
-    run = profiles.load("paper", corpus_path=str(tmp_path / "home"))
+    monkeypatch.setitem(
+        guitarset.REMOTES,
+        "audio_mic",
+        RemoteFileMetadata("audio_mono-mic.zip", f"{address}/mic.zip", sum_, "audio_mono-mic"),
+    )
+    run = config.load("paper", corpus_path=str(tmp_path / "home"))
     if wrong:
-        with pytest.raises(PaperError, match={"archive": "could not be fetched", "file": "1 files of GuitarSet are altered"}[wrong]):
+        with pytest.raises(
+            PaperError,
+            match={"archive": "could not be fetched", "file": "1 files of GuitarSet are altered"}[wrong],
+        ):
             corpus.fetch_guitarset(run)
     else:
-        assert corpus.fetch_guitarset(run).startswith("1 recordings of GuitarSet (audio_mic), checksums right")
+        assert corpus.fetch_guitarset(run).startswith(
+            "1 recordings of GuitarSet (audio_mic), checksums right"
+        )
         assert corpus.recordings(run)[0].style == "Funk"
 
 
@@ -109,9 +136,15 @@ def test_a_folder_of_any_rate_channels_and_length(tmp_path, make_tone):
     make_tone(tmp_path / "c.ogg", 3.1, 44_100, 1)
     run = folder_run(tmp_path)
     found = corpus.recordings(run)
-    assert [corpus.slices(corpus.load(r, run), run).shape for r in found] == [(2, 44_100), (1, 44_100), (3, 44_100)]
+    assert [corpus.slices(corpus.load(r, run), run).shape for r in found] == [
+        (2, 44_100),
+        (1, 44_100),
+        (3, 44_100),
+    ]
     assert [corpus.slice_count(r, run) for r in found] == [2, 1, 3]
-    assert audio.level_db(corpus.load(found[0], run)) == pytest.approx(audio.level_db(corpus.load(found[1], run)), abs=0.1)
+    assert audio.level_db(corpus.load(found[0], run)) == pytest.approx(
+        audio.level_db(corpus.load(found[1], run)), abs=0.1
+    )
 
 
 def bad(path, kind):
@@ -126,7 +159,15 @@ def bad(path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind, words", [("text", "not readable as audio"), ("empty", "holds no samples"), ("nan", "NaN"), ("short", "lasts 0.09 s, but at least 1 s")])
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("text", "not readable as audio"),
+        ("empty", "holds no samples"),
+        ("nan", "NaN"),
+        ("short", "lasts 0.09 s, but at least 1 s"),
+    ],
+)
 def test_bad_audio_is_named_with_the_remedy(tmp_path, kind, words):
     path = bad(tmp_path / "bad.wav", kind)
     with pytest.raises(PaperError, match=words) as said:
@@ -144,55 +185,88 @@ def test_empty_folder_missing_folder_and_twins(tmp_path, make_tone):
         corpus.recordings(folder_run(tmp_path))
 
 
-# --- the split --------------------------------------------------------------------------------------------------------
+# --- the split --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [3, 4, 7, 20, 60, 360, 720])
+def splits_of(run) -> dict[str, str]:
+    all_of_them = corpus.split_of(run)
+    return {r.name: all_of_them[r.name] for r in corpus.recordings(run)}
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 20, 41, 60, 100, 240, 333, 720])
 def test_recordings_stay_whole_and_shares_are_70_15_15(n):
-    recordings = corpus.recordings(profiles.load("quick", recordings=n))
-    given = dataset.assign_splits(recordings, profiles.load("quick"))
+    run = config.load("quick", recordings=n)
+    found = corpus.recordings(run)
+    given = splits_of(run)
     count = Counter(given.values())
-    assert set(given) == {r.name for r in recordings} and sum(count.values()) == n
-    assert count["validation"] == count["test"] == max(1, round(0.15 * n))
+    assert len(found) == len(given) == n and sum(count.values()) == n
+    for split in ("validation", "test"):
+        assert count[split] >= 1 and abs(count[split] - 0.15 * n) <= 1
     if n >= 60:  # each of the ten strata (style x part) near its share
-        for split, share in dataset.SPLITS.items():
-            strata = Counter((r.style, r.part) for r in recordings if given[r.name] == split)
-            assert all(abs(strata[s, p] - share * n / 10) <= (1.01 if n == 60 else 2.5) for s in plucked.STYLES for p in ("comp", "solo"))
+        for split, share in splits.SHARES.items():
+            strata = Counter((r.style, r.part) for r in found if given[r.name] == split)
+            worst = max(abs(strata[s, p] - share * n / 10) for s in plucked.STYLES for p in ("comp", "solo"))
+            assert worst <= (1.01 if n == 60 else 2.5)
 
 
-@pytest.mark.parametrize("few, n", [(60, 120), (60, 200), (60, 720), (240, 720)])
-def test_a_larger_corpus_keeps_the_splits_of_the_smaller_one(few, n):
-    run = profiles.load("quick")
-    of = lambda n: dataset.assign_splits(corpus.recordings(replace(run, recordings=n)), run)
-    assert of(few).items() <= of(n).items()
+@pytest.mark.parametrize(
+    "few, many", [(3, 4), (7, 41), (60, 100), (100, 240), (60, 61), (241, 333), (240, 720)]
+)
+def test_a_larger_run_keeps_the_recordings_and_splits_of_a_smaller_one(few, many):
+    small, large = (splits_of(config.load("quick", recordings=n)) for n in (few, many))
+    assert small.items() <= large.items()
+
+
+def test_a_part_of_guitarset_is_balanced_and_not_one_player(tmp_path):
+    """Players, styles and parts as in the 360 files; an alphabetical prefix of 60 would be player 00 alone."""
+    styles = [f"{style}{i}" for style in ("BN", "Funk", "Jazz", "Rock", "SS") for i in (1, 2, 3)]
+    names = [
+        f"{p:02d}_{s}-{100 + t}-C_{part}"
+        for p in range(6)
+        for t in (0, 9)
+        for s in styles
+        for part in ("comp", "solo")
+    ]
+    for name in names:
+        (tmp_path / f"{name}_mic.wav").touch()
+    assert len(names) == 360
+    for n in (30, 60, 77):
+        run = config.load("paper", corpus_path=str(tmp_path), recordings=n)
+        found = corpus.recordings(run)
+        for facts in ("player", "style", "part"):
+            count = Counter(getattr(r, facts) for r in found)
+            assert len(count) == {"player": 6, "style": 5, "part": 2}[facts]
+            assert max(count.values()) - min(count.values()) <= (2 if n < 77 else 5), (n, facts, count)
+        whole = splits_of(config.load("paper", corpus_path=str(tmp_path)))
+        assert splits_of(run).items() <= whole.items()
 
 
 def test_no_test_recording_was_heard_in_training(small):
     _, data, _ = small
     by_split = {s: set(data.index.recording[data.rows(s)]) for s in dataset.SPLITS}
-    assert all(by_split.values()) and not by_split["train"] & by_split["test"] and not by_split["validation"] & (by_split["train"] | by_split["test"])
+    assert (
+        all(by_split.values())
+        and not by_split["train"] & by_split["test"]
+        and not by_split["validation"] & (by_split["train"] | by_split["test"])
+    )
 
 
 def test_by_clip_leaks_as_it_is_meant_to():
-    from paper_lib import rendering
-
-    data = rendering.render_dataset(profiles.load("tiny", split="by_clip"))
+    data = rendering.render_dataset(config.load("tiny", split="by_clip"))
     assert set(data.index.recording[data.rows("test")]) <= set(data.index.recording[data.rows("train")])
     assert len(data.rows("train")) / len(data) == pytest.approx(0.7, abs=0.01)
 
 
 def test_too_few_recordings_to_split():
     with pytest.raises(PaperError, match="3 or more are needed"):
-        dataset.assign_splits(corpus.recordings(profiles.load("quick", recordings=2)), profiles.load("quick"))
+        splits.assign(corpus.everything(config.load("quick"))[:2], 0)
 
 
 def test_a_missing_or_damaged_data_set_is_named():
     with pytest.raises(PaperError, match="run notebook 01_render_dataset first"):
-        dataset.load(profiles.load("quick"))
-    from paper_lib import rendering
-
-    data = rendering.render_dataset(profiles.load("tiny", chain_plan="singles"))
+        dataset.load(config.load("quick"))
+    data = rendering.render_dataset(config.load("tiny", chain_plan="singles"))
     (data.folder / "audio.npy").write_bytes(b"half a file")
     with pytest.raises(PaperError, match="damaged"):
-        dataset.load(profiles.load("tiny"))
-    assert provenance.read(data.folder)
+        dataset.load(config.load("tiny"))
+    assert stages.read(data.folder)

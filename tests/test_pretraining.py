@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from paper_lib import PaperError, plucked, pretraining, reconstruction, sounds
+from paper_lib import PaperError
+from paper_lib.codec import pretraining, reconstruction
+from paper_lib.sound import other_sounds, plucked
 
 
 def test_pretraining_hears_no_recording_of_any_corpus(monkeypatch):
@@ -13,15 +15,21 @@ def test_pretraining_hears_no_recording_of_any_corpus(monkeypatch):
     pretraining.clips(range(3), 2), pretraining.clips(pretraining.HELD_OUT, 2)
     performance = lambda name: name.removesuffix("_" + name.split("_")[-1])
     assert len(set(heard)) == 7 and not set(heard) & set(plucked.names())
-    assert not np.array_equal(play(heard[0], 1.0), play(performance(heard[0]), 1.0)), "a take is another performance than its namesake"
-    assert not {pretraining.take(i) for i in range(2000)} & {pretraining.take(i) for i in pretraining.HELD_OUT}
+    assert not np.array_equal(play(heard[0], 1.0), play(performance(heard[0]), 1.0)), (
+        "a take is another performance than its namesake"
+    )
+    assert not {pretraining.take(i) for i in range(2000)} & {
+        pretraining.take(i) for i in pretraining.HELD_OUT
+    }
 
 
 def test_every_sound_is_finite_loud_and_the_same_again():
     for i in range(40):
-        x = sounds.sound(i, 8000, 16_000)
-        assert x.dtype == np.float32 and np.isfinite(x).all() and np.abs(x).max() == pytest.approx(1, abs=1e-3), i
-    assert np.array_equal(sounds.sound(3, 8000, 16_000), sounds.sound(3, 8000, 16_000))
+        x = other_sounds.sound(i, 8000, 16_000)
+        assert (
+            x.dtype == np.float32 and np.isfinite(x).all() and np.abs(x).max() == pytest.approx(1, abs=1e-3)
+        ), i
+    assert np.array_equal(other_sounds.sound(3, 8000, 16_000), other_sounds.sound(3, 8000, 16_000))
 
 
 def test_a_batch_depends_on_its_step_alone():
@@ -55,8 +63,10 @@ def test_si_sdr_by_hand():
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.5])
 def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path, monkeypatch):
-    options = dict(steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, adversarial=adversarial)
-    whole = pretraining.pretrain(tmp_path / "whole", **options).state_dict()
+    options = dict(
+        steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, adversarial=adversarial
+    )
+    whole = pretraining.pretrain(tmp_path / "whole", pretraining.Options(**options)).state_dict()
     true = pretraining.batch
 
     def killed(source, step, *rest, **more):
@@ -66,27 +76,29 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path,
 
     monkeypatch.setattr(pretraining, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretraining.pretrain(tmp_path / "killed", **options)
+        pretraining.pretrain(tmp_path / "killed", pretraining.Options(**options))
     monkeypatch.setattr(pretraining, "batch", true)
-    with (tmp_path / "killed" / "curve.csv").open("a") as file:
-        file.write("4,0,0,0,0,0,0,0\n")  # as when the kill came between the line and the checkpoint
-    resumed = pretraining.pretrain(tmp_path / "killed", **options).state_dict()
+    resumed = pretraining.pretrain(tmp_path / "killed", pretraining.Options(**options)).state_dict()
     assert all(torch.equal(v, resumed[k]) for k, v in whole.items())
     assert (tmp_path / "whole" / "curve.csv").read_bytes() == (tmp_path / "killed" / "curve.csv").read_bytes()
     with pytest.raises(PaperError, match="was begun with steps = 4, not 8"):
-        pretraining.pretrain(tmp_path / "killed", **options | {"steps": 8})
+        pretraining.pretrain(tmp_path / "killed", pretraining.Options(**options | {"steps": 8}))
 
 
 def test_mp3_and_opus_come_back_in_time_and_small():
     t = torch.arange(48_000) / 16_000
     x = (0.4 * torch.sin(2 * torch.pi * (300 + 200 * t) * t) * (-(((t - 1.5) / 0.6) ** 2)).exp())[None]
     for kind, most in (("MP3", 40), ("OPUS", 40)):
-        back, rate = reconstruction.through_file(x, kind)
+        back, rate = reconstruction.encode_decode_file(x, kind)
         assert 1 < rate < most and reconstruction.si_sdr(x, back).item() > 5, (kind, rate)
 
 
 def test_token_usage_by_hand():
-    assert reconstruction.usage(np.array([[1, 1], [2, 2]])) == {"tokens": 4, "different": 2, "perplexity": pytest.approx(2.0)}
+    assert reconstruction.usage(np.array([[1, 1], [2, 2]])) == {
+        "tokens": 4,
+        "different": 2,
+        "perplexity": pytest.approx(2.0),
+    }
 
 
 def test_the_critic_learns_to_tell_noise_from_tone_and_leads_a_signal_towards_the_tone():
@@ -100,7 +112,9 @@ def test_the_critic_learns_to_tell_noise_from_tone_and_leads_a_signal_towards_th
         critic.loss(tones(), torch.randn(4, 4000)).backward()
         optimiser.step()
     x, noise = tones(), torch.randn(4, 4000)
-    assert critic.loss(x, noise).item() < 0.1 * before and critic.verdict(x, x) < critic.verdict(x, x + 0.3 * noise) < critic.verdict(x, noise)
+    assert critic.loss(x, noise).item() < 0.1 * before and critic.verdict(x, x) < critic.verdict(
+        x, x + 0.3 * noise
+    ) < critic.verdict(x, noise)
     noise.requires_grad_()
     critic.verdict(x, noise).backward()
     assert noise.grad.abs().max() > 0

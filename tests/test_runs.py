@@ -1,4 +1,4 @@
-"""All notebooks through papermill: twice the same bytes, on real clips, in the paper's own condition, without papermill."""
+"""Whole runs: Part I twice in a clone of its own, real clips, the paper's condition, papermill without our command."""
 
 import hashlib
 import json
@@ -10,80 +10,178 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
-from test_codec import hub, published  # noqa: F401  (the loopback hub and its files)
+from test_codec import hub_server, published  # noqa: F401  (the loopback hub and its files)
 
-from paper_lib import notebooks, paths, profiles, provenance
-
-
-def start(profile, folder: Path, **environment) -> subprocess.Popen:
-    environment = os.environ | {"PAPER_DATA": str(folder / "data"), "PAPER_FIGURES": str(folder / "figures")} | environment
-    return subprocess.Popen([sys.executable, "-m", "paper_lib", "reproduce", "-p", str(profile)], env=environment, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+from paper_lib.app import notebooks
+from paper_lib.core import config, paths, stages
+from paper_lib.recognition import finetune, head
+from paper_lib.sound import rendering
 
 
-def finish(process) -> str:
-    out, error = process.communicate(timeout=900)
-    assert process.returncode == 0, error[-3000:]
-    return out
+def run_in(folder: Path, *command: str, **environment: str) -> str:
+    """A command in `folder`, with its own data and figures; what it printed."""
+    own = {k: v for k, v in os.environ.items() if k not in ("PAPER_DATA", "PAPER_FIGURES")}
+    environment = (
+        own | {"PYTHONPATH": str(folder)} | environment
+    )  # (that checkout's package, in kernels, too)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
 
 
-def write_profile(folder: Path, name: str, base: str, **changes) -> Path:
-    values = yaml.safe_load((paths.PROFILES / f"{base}.yaml").read_text()) | changes | {"profile": name}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
-    return folder / f"{name}.yaml"
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """The checkout's present files in a repository of their own, with Part I of `tiny` run in it."""
+    folder = tmp_path_factory.mktemp("clone") / "checkout"
+    files = run_in(paths.ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in files:
+        if (paths.ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(paths.ROOT / name, folder / name)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
+    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "all")):
+        run_in(folder, "git", *words)
+    run_in(folder, sys.executable, "-m", "paper_lib", "reproduce", "-p", "tiny")
+    return folder
 
 
-def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path):
-    runs = [start("tiny", tmp_path / name) for name in ("one", "two")]
-    for process in runs:
-        finish(process)
-    one, two = ({p.name: provenance.digest(p) for p in sorted((tmp_path / name / "figures" / "tiny").iterdir())} for name in ("one", "two"))
-    assert one == two and sum(n.endswith(".png") for n in one) == sum(n.endswith(".svg") for n in one) >= 6
-    for path in notebooks.listing():
-        books = [nbformat.read(tmp_path / name / "data" / "tiny" / "notebooks" / path.name, 4) for name in ("one", "two")]
-        assert books[0] == books[1], path.name
-    again = finish(start("tiny", tmp_path / "one"))
-    assert again.count("unchanged, skipped") == len(notebooks.listing())
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        p.name: stages.digest(p)
+        for p in sorted(folder.iterdir())
+        if p.name != "manifest.json" and p.is_file()
+    }
 
 
-def test_real_clips_of_any_folder_run_through(oracle, tmp_path):
-    profile = write_profile(tmp_path, "mine", "quick", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, head_epochs=10, upper_epochs=1, finetune_epochs=1, finetune_clips=32, contrast_epochs=0, bootstrap=50)
-    finish(start(profile, tmp_path))
-    table = pd.read_csv(tmp_path / "figures" / "mine" / "table_2_overall.csv")
-    assert set(table.model) == {"chance", "majority", "logmel", "random_frozen", "frozen", "frozen_statistics", "upper_half", "finetuned", "always", "released"}
-    assert (table[table.source == "run"].n_clips == 12).all()
-    index = pd.read_parquet(tmp_path / "data" / "mine" / "dataset" / "index.parquet")
-    assert len(index) == 4 * 12 and set(index.player) == {"00"} and set(index["style"]) == {"BN"}
+@pytest.mark.slow
+def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(clone):
+    paper = (sys.executable, "-m", "paper_lib", "reproduce", "-p", "tiny")
+    again = run_in(clone, *paper)
+    assert again.count("unchanged, skipped") == len(notebooks.listing("paper"))
+    run_in(clone, *paper, PAPER_DATA="data/second", PAPER_FIGURES="data/second_figures", PAPER_WORKERS="2")
+    one, two = digests(clone / "figures" / "tiny"), digests(clone / "data" / "second_figures" / "tiny")
+    assert one == two and sum(n.endswith(".png") for n in one) == sum(n.endswith(".svg") for n in one) >= 4
+    for path in notebooks.listing("paper"):
+        kept = (clone / "data" / place / "tiny" / "notebooks" / path.name for place in ("", "second"))
+        assert nbformat.read(next(kept), 4) == nbformat.read(next(kept), 4), path.name
 
 
-def test_the_papers_own_condition_runs_as_far_as_this_machine_can(oracle, tmp_path, serve, published):  # noqa: F811
-    """GuitarSet's names with the oracle's real audio, chains at 16 kHz, the 3kbps network through the loopback hub."""
+@pytest.mark.slow
+def test_a_run_leaves_git_clean_also_where_the_last_bits_differ(clone):
+    """As on another processor: the weights moved by one unit in the last place, one thread instead of two.
+
+    The run's tables and figures differ, and neither git nor the tests of what is published sees anything.
+    """
+    values = yaml.safe_load((paths.PROFILES / "tiny.yaml").read_text()) | {"profile": "other", "threads": 1}
+    (clone.parent / "other.yaml").write_text(yaml.safe_dump(values))
+    nudge = (
+        "import torch; from paper_lib.codec import l3ac; load = l3ac.load\n"
+        "def nudged(*a, **k):\n"
+        "    network = load(*a, **k)\n"
+        "    for p in network.parameters(): p.data = torch.nextafter(p.data, torch.full_like(p.data, 9.0))\n"
+        "    return network\n"
+        "l3ac.load = nudged\n"
+    )
+    (clone.parent / "sitecustomize.py").write_text(nudge)
+    paper = (sys.executable, "-m", "paper_lib", "reproduce", "-p", str(clone.parent / "other.yaml"))
+    run_in(clone, *paper, PYTHONPATH=f"{clone.parent}:{clone}")
+    one, other = digests(clone / "figures" / "tiny"), digests(clone / "figures" / "other")
+    assert one["figure_2_tsne.svg"] != other["figure_2_tsne.svg"], "the last bits made no difference"
+    assert run_in(clone, "git", "status", "--porcelain") == ""
+    tests = "test_every_published or test_the_readme or test_the_published or test_git_tracks"
+    run_in(
+        clone,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "tests/test_house.py",
+        "-k",
+        tests,
+        "-p",
+        "no:cacheprovider",
+    )
+    assert run_in(clone, "git", "status", "--porcelain") == ""
+
+
+def small_profile(**changes) -> config.Profile:
+    few = {
+        "head_epochs": 5,
+        "head_seeds": 1,
+        "upper_epochs": 1,
+        "finetune_epochs": 1,
+        "finetune_clips": 16,
+        "bootstrap": 50,
+    }
+    return config.load("quick", **few | changes)
+
+
+def through_part_1(run: config.Profile) -> tuple[rendering.Dataset, np.ndarray]:
+    """The stages of notebooks 01 to 04 for one run: data set and test probabilities."""
+    data = rendering.render_dataset(run)
+    head.fit_heads(run, data, {"frozen": ("frozen", run.pooling, run.standardise)})
+    model, _ = finetune.finetune_both(run, data)
+    return data, finetune.predictions(run, data, model)[1]
+
+
+def test_real_clips_of_any_folder_run_through(oracle):
+    run = small_profile(
+        profile="mine", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, chains_per_slice=6
+    )
+    data, probability = through_part_1(run)
+    assert len(data) == 4 * 6 and set(data.index.player) == {"00"} and set(data.index["style"]) == {"BN"}
+    assert probability.shape == (6, 13) and np.isfinite(probability).all()
+
+
+@pytest.mark.slow
+def test_the_papers_own_condition_runs_as_far_as_this_machine_can(tmp_path, make_tone, serve, published):  # noqa: F811
+    """GuitarSet's names, chains at 16 kHz, the 3kbps network through the loopback hub."""
     home = tmp_path / "guitarset" / "audio_mono-mic"
     home.mkdir(parents=True)
     names = ["00_BN1-129-Eb_comp", "01_Funk1-114-Ab_comp", "02_Jazz1-130-D_solo", "03_Rock1-130-A_comp"]
-    for name, clip in zip(names, sorted((oracle / "clean").glob("*.wav"))):
-        shutil.copy(clip, home / f"{name}_mic.wav")
+    for name in names:
+        make_tone(home / f"{name}_mic.wav", 2.1)
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
-    address = serve(hub(published, declared, {}))
-    profile = write_profile(tmp_path, "small_paper", "paper", corpus_path=str(tmp_path / "guitarset"), chain_plan="singles", head_epochs=5, finetune_epochs=1, finetune_clips=16, bootstrap=50)
-    environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "PAPER_HUB_PINS": str(tmp_path / "pins.json"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    finish(start(profile, tmp_path, **environment))
-    stage = provenance.read(tmp_path / "data" / "small_paper" / "models" / "finetuned")
-    assert stage["parameters"]["encoder_rate"] == 1e-5 and stage["parameters"]["accumulation"] == 8
-    assert provenance.read(tmp_path / "data" / "small_paper" / "dataset")["parameters"]["render_rate"] == 16_000
-    index = pd.read_parquet(tmp_path / "data" / "small_paper" / "dataset" / "index.parquet")
-    assert sorted(index.recording.unique()) == names and len(index) == 4 * 13
+    address = serve(hub_server(published, declared, {}))
+    script = (
+        "import test_runs as t; from paper_lib.core import config\n"
+        f"run = config.load('paper', profile='small_paper', corpus_path={str(tmp_path / 'guitarset')!r}, chain_plan='singles',"
+        " slice_seconds=1.0, chains_per_slice=4, head_epochs=3, head_seeds=1, finetune_epochs=1, finetune_clips=16)\n"
+        "t.through_part_1(run)\n"
+    )
+    environment = {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "hf"),
+        "PAPER_HUB_PINS": str(tmp_path / "pins.json"),
+    }
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    trained = stages.read(paths.model("small_paper", "finetuned"))["parameters"]
+    assert trained["rates"]["encoder"] == 1e-5 and trained["accumulation"] == 8
+    data = rendering.Dataset(paths.dataset("small_paper"))
+    assert data.provenance["parameters"]["render_rate"] == 16_000
+    assert sorted(data.index.recording.unique()) == names and len(data) == 4 * 2 * 4
     assert json.loads((tmp_path / "pins.json").read_text())["3kbps"]["sha256"] == declared
-    assert np.load(tmp_path / "data" / "small_paper" / "embedding_frozen" / "embedding.npy").shape == (52, 3, 128)
+    assert np.load(paths.embedding("small_paper", "frozen") / "embedding.npy").shape == (32, 3, 128)
 
 
-def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path, monkeypatch):
+def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path):
     """`papermill NB OUT -f profile.yaml` from the notebooks' folder, without our command."""
-    done = subprocess.run([sys.executable, "-m", "papermill", "01_render_dataset.ipynb", str(tmp_path / "out.ipynb"), "-f", "profiles/tiny.yaml", "-k", "python3"], cwd=paths.NOTEBOOKS, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert provenance.read(paths.data("tiny") / "dataset")["parameters"]["recordings"] == profiles.load("tiny").recordings
+    papermill = (sys.executable, "-m", "papermill", "01_render_dataset.ipynb", str(tmp_path / "out.ipynb"))
+    environment = {"PAPER_DATA": os.environ["PAPER_DATA"], "PAPER_FIGURES": os.environ["PAPER_FIGURES"]}
+    run_in(paths.NOTEBOOKS, *papermill, "-f", "profiles/tiny.yaml", "-k", "python3", **environment)
+    made = stages.read(paths.dataset("tiny"))
+    assert made["parameters"]["recordings"] == config.load("tiny").recordings
+    assert rendering.stage(config.load("tiny"), []).current(), "the command would make it again"
 
 
 def test_solutions_of_the_exercises_are_right():
@@ -92,10 +190,14 @@ def test_solutions_of_the_exercises_are_right():
     for path in notebooks.listing():
         stub = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"][-1].source
         assert stub.count("# replace this line") == 1, path.name
-        lines = [solutions[path.stem] if "# replace this line" in line else line for line in stub.splitlines()]
+        lines = [
+            solutions[path.stem] if "# replace this line" in line else line for line in stub.splitlines()
+        ]
         for source, wanted in (("\n".join(lines), "True"), (stub, "False")):
-            code = f"from paper_lib import effects\n{source}"
-            said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT)
+            code = f"from paper_lib.sound import effects\n{source}"
+            said = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT
+            )
             assert said.stdout.strip() == wanted, (path.name, said.stdout, said.stderr)
 
 
@@ -105,16 +207,29 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
 
     def notebook(name: str, *tables: str) -> None:
-        lines = ["import pandas as pd", "from paper_lib import paths, profiles, provenance, report", f"out = report.Report(profiles.load('tiny'), {name!r})"]
-        lines += [f"stage = provenance.Stage(paths.data('tiny') / {name!r}, {{}}, {{}}, ())", "stage.current() or (stage.begin(), stage.finish('made'))"]
-        cell = nbformat.v4.new_code_cell("\n".join(lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables]))
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}}), tmp_path / f"{name}.ipynb")
+        lines = [
+            "import pandas as pd",
+            "from paper_lib.core import config, paths, stages",
+            "from paper_lib.report import writer",
+            f"out = writer.Report(config.load('tiny'), {name!r})",
+        ]
+        lines += [
+            f"stage = stages.Stage('head', paths.data('tiny') / {name!r}, {{}}, {{}})",
+            "with stage.opened() as work:\n    work and stage.finish('made')",
+        ]
+        cell = nbformat.v4.new_code_cell(
+            "\n".join(lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables])
+        )
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}}),
+            tmp_path / f"{name}.ipynb",
+        )
 
     return notebook
 
 
 def test_a_spoilt_table_or_a_deleted_stage_is_made_again_and_nothing_before_it(write, capsys):
-    run, names = profiles.load("tiny"), ("01_first", "02_second", "03_third")
+    run, names = config.load("tiny"), ("01_first", "02_second", "03_third")
     for name in names:
         write(name, name[3:])
     notebooks.reproduce(run)
@@ -122,14 +237,18 @@ def test_a_spoilt_table_or_a_deleted_stage_is_made_again_and_nothing_before_it(w
     assert skipped() == 0
     table, stage = paths.figures("tiny") / "third.csv", paths.data("tiny") / "02_second"
     whole = table.read_bytes()
-    for harm, left in ((lambda: None, 3), (lambda: table.write_bytes(b""), 2), (lambda: shutil.rmtree(stage), 1)):
+    for harm, left in (
+        (lambda: None, 3),
+        (lambda: table.write_bytes(b""), 2),
+        (lambda: shutil.rmtree(stage), 1),
+    ):
         harm()
         notebooks.reproduce(run)
         assert skipped() == left and table.read_bytes() == whole and stage.exists()
 
 
 def test_what_a_notebook_no_longer_makes_is_removed_whichever_notebook_the_run_began_with(write):
-    run = profiles.load("tiny")
+    run = config.load("tiny")
     write("01_first", "one"), write("02_second", "two", "old")
     notebooks.reproduce(run)
     assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {"one.csv", "two.csv", "old.csv"}

@@ -31,17 +31,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="paper", description="Recognise guitar effects with a fine-tuned neural codec: the study, end to end.")
+    top = argparse.ArgumentParser(
+        prog="paper",
+        description="Recognise guitar effects with a fine-tuned neural codec: the study, end to end.",
+    )
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
 
     def verb(name, run, text, profile=True):
         one = verbs.add_parser(name, help=text, description=text)
         one.set_defaults(run=run)
         if profile:
-            one.add_argument("-p", "--profile", default="quick", help="a name in notebooks/profiles, or a YAML file (default: quick)")
+            one.add_argument(
+                "-p",
+                "--profile",
+                default="quick",
+                help="a name in notebooks/profiles, or a YAML file (default: quick)",
+            )
         return one
 
-    verb("doctor", doctor, "what is missing on this machine, and the remedy", False).add_argument("--mend", action="store_true", help="put torchaudio's CUDA-only library aside if it breaks the import")
+    verb("doctor", doctor, "what is missing on this machine, and the remedy", False).add_argument(
+        "--mend", action="store_true", help="put torchaudio's CUDA-only library aside if it breaks the import"
+    )
     verb("plan", plan, "clips, disk and time of a profile, before you start")
     one = verb("reproduce", reproduce, "run the notebooks in order through papermill")
     one.add_argument("--from", dest="first", default="", metavar="NN", help="begin with this notebook")
@@ -50,31 +60,70 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--part", default="paper", help="paper (default), codec, ... or all")
     verb("verify", verify, "compare a run with the published reference, artefact by artefact")
     one = verb("render-dataset", render_dataset, "make the data set of a profile, here or on a cluster")
-    one.add_argument("--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)")
+    one.add_argument(
+        "--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)"
+    )
     one = verb("embed-dataset", embed_dataset, "embed the data set of a profile, here or on a cluster")
     one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
-    one.add_argument("--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)")
-    one = verb("accept", accept, "say that a stage's present code gives the results of its declared version", False)
+    one.add_argument(
+        "--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)"
+    )
+    one = verb(
+        "accept", accept, "say that a stage's present code gives the results of its declared version", False
+    )
     one.add_argument("stage", nargs="+", help="names in stages.toml, or all")
     one = verb("render", render, "apply a chain of effects to an audio file", False)
     one.add_argument("input"), one.add_argument("output")
     one.add_argument("--chain", required=True, help="effects in order, e.g. overdrive,reverb")
-    one.add_argument("--lead", type=float, default=3.0, help="seconds that the effects have run before the file begins (default 3; 0: SoX starts with it, clicks and all)")
+    one.add_argument(
+        "--lead",
+        type=float,
+        default=3.0,
+        help="seconds that the effects have run before the file begins (default 3; 0: SoX starts with it, clicks and all)",
+    )
     one = verb("recognize", recognize, "which effects are on a recording", False)
-    one.add_argument("-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)")
+    one.add_argument(
+        "-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)"
+    )
     one.add_argument("file", nargs="+")
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument("--model", help="ask the recognizer saved in this folder")
-    verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument("what", choices=["guitarset", "weights"])
-    one = verb("pretrain", pretrain, "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)", False)
-    one.add_argument("folder"), one.add_argument("--steps", type=int, default=4500), one.add_argument("--threads", type=int, default=2)
-    one.add_argument("--start", default="", help="weights to begin with: shipped or hub:3kbps (default: random)")
-    one.add_argument("--network", default="", help="configuration: hub:3kbps, ... (default: the small one that is shipped)")
+    verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument(
+        "what", choices=["guitarset", "weights"]
+    )
+    one = verb(
+        "pretrain",
+        pretrain,
+        "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)",
+        False,
+    )
+    (
+        one.add_argument("folder"),
+        one.add_argument("--steps", type=int, default=4500),
+        one.add_argument("--threads", type=int, default=2),
+    )
+    one.add_argument(
+        "--start", default="", help="weights to begin with: shipped or hub:3kbps (default: random)"
+    )
+    one.add_argument(
+        "--network", default="", help="configuration: hub:3kbps, ... (default: the small one that is shipped)"
+    )
     one.add_argument("--rate", type=float, default=1e-3, help="top of the one-cycle learning rate")
-    one.add_argument("--size", type=int, default=8, help="crops a step"), one.add_argument("--seconds", type=float, default=2.0, help="length of a crop")
-    one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"), one.add_argument("--takes", type=int, default=200, help="guitar performances to train on")
-    one.add_argument("--adversarial", type=float, default=0.0, help="weight of the discriminators' verdict (0: none; begin without)")
+    (
+        one.add_argument("--size", type=int, default=8, help="crops a step"),
+        one.add_argument("--seconds", type=float, default=2.0, help="length of a crop"),
+    )
+    (
+        one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"),
+        one.add_argument("--takes", type=int, default=200, help="guitar performances to train on"),
+    )
+    one.add_argument(
+        "--adversarial",
+        type=float,
+        default=0.0,
+        help="weight of the discriminators' verdict (0: none; begin without)",
+    )
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     one = verb("publish", publish, "make the present run the published reference (maintainers)")
     one.add_argument("--part", default="all", help="this part's artefacts alone")
@@ -109,7 +158,9 @@ def reproduce(args) -> None:
     machine.require_sox()
     for name in code.declared():
         if not code.vouched(name):
-            print(f"note: the code of stage {name} is not the one in stages.lock; its results are kept apart (paper accept {name})")
+            print(
+                f"note: the code of stage {name} is not the one in stages.lock; its results are kept apart (paper accept {name})"
+            )
     notebooks.reproduce(_profile(args), args.part, args.first, args.only, args.force)
 
 
@@ -166,7 +217,9 @@ def render(args) -> None:
     try:
         rate = soundfile.info(args.input).samplerate
     except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise PaperError(f"{args.input}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+        raise PaperError(
+            f"{args.input}: not readable as audio ({problem}); convert it to WAV or FLAC."
+        ) from problem
     samples = audio.to_int16(audio.read(args.input, rate))
     chain = tuple(name.strip() for name in args.chain.split(",") if name.strip())
     if not 0 <= args.lead <= 60:
@@ -175,7 +228,9 @@ def render(args) -> None:
     target = Path(args.output)
     beside = target.with_name(f".{target.name}")
     try:
-        soundfile.write(beside, out, rate, subtype="PCM_16", format=target.suffix.lstrip(".").upper() or "WAV")
+        soundfile.write(
+            beside, out, rate, subtype="PCM_16", format=target.suffix.lstrip(".").upper() or "WAV"
+        )
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as problem:
         beside.unlink(missing_ok=True)
         raise PaperError(
@@ -193,7 +248,9 @@ def recognize(args) -> None:
         own = args.model or paths.model(_profile(args).profile, "finetuned")
         model = models.load(Path(own))
     elif (released := models.released()) is None:
-        raise PaperError("no recognizer is released in data/weights: paper reproduce makes one; then add -p quick.")
+        raise PaperError(
+            "no recognizer is released in data/weights: paper reproduce makes one; then add -p quick."
+        )
     else:
         model = released[0]
     answers = {}

@@ -44,9 +44,13 @@ def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nb
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             for name, value in (parameters or {}).items():
-                cell.source = re.sub(rf"^{name} = .*$", lambda _: f"{name} = {value!r}", cell.source, flags=re.MULTILINE)
+                cell.source = re.sub(
+                    rf"^{name} = .*$", lambda _: f"{name} = {value!r}", cell.source, flags=re.MULTILINE
+                )
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {"language_info": {"name": "python"}}
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {
+        "language_info": {"name": "python"}
+    }
     count = 0
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
@@ -95,12 +99,18 @@ def _unchanged(record: Path, key: str, profile: Profile) -> bool:
     seen = json.loads(record.read_text())
     if seen["key"] != key or not set(seen["stages"]) <= set(stages.finished(profile.profile)):
         return False
-    made = {n: a for n, a in manifest.read(profile.profile)["artefacts"].items() if a["notebook"] == record.stem}
+    made = {
+        n: a for n, a in manifest.read(profile.profile)["artefacts"].items() if a["notebook"] == record.stem
+    }
     folder = paths.figures(profile.profile)
-    return bool(made) and all((folder / n).exists() and stages.digest(folder / n) == a["sha256"] for n, a in made.items())
+    return bool(made) and all(
+        (folder / n).exists() and stages.digest(folder / n) == a["sha256"] for n, a in made.items()
+    )
 
 
-def reproduce(profile: Profile, part: str = "paper", first: str = "", only: str = "", force: bool = False) -> None:
+def reproduce(
+    profile: Profile, part: str = "paper", first: str = "", only: str = "", force: bool = False
+) -> None:
     """Execute a part's notebooks in order with `profile`'s parameters.
 
     Those whose sources, parameters, inputs and results are unchanged are skipped (not with `force`).
@@ -111,7 +121,9 @@ def reproduce(profile: Profile, part: str = "paper", first: str = "", only: str 
     books = listing("all" if first or only else part)
     begin = next((i for i, p in enumerate(books) if p.stem.startswith(only or first)), None)
     if begin is None:
-        raise PaperError(f"no notebook begins with {only or first!r}; there are: {', '.join(p.stem for p in books)}.")
+        raise PaperError(
+            f"no notebook begins with {only or first!r}; there are: {', '.join(p.stem for p in books)}."
+        )
     if first:
         books = [p for i, p in enumerate(books) if i < begin or p in (*listing(part), books[begin])]
     end = begin + 1 if only else len(books)
@@ -119,11 +131,17 @@ def reproduce(profile: Profile, part: str = "paper", first: str = "", only: str 
     before, rerun, old = stages.digest(_inputs(profile)), force, {}
     for i, path in enumerate(books[:end]):
         before = stages.digest([source_digest(path), asdict(profile), code.package_digest(), before])
-        record, note = paths.executed(profile.profile) / f"{path.stem}.json", f"[{i + 1}/{len(books)}] {path.stem}"
+        record, note = (
+            paths.executed(profile.profile) / f"{path.stem}.json",
+            f"[{i + 1}/{len(books)}] {path.stem}",
+        )
         unchanged = _unchanged(record, before, profile)
         if i < begin:
             if not unchanged:
-                print(f"{note}: left as it is, although its sources, parameters or inputs have changed", flush=True)
+                print(
+                    f"{note}: left as it is, although its sources, parameters or inputs have changed",
+                    flush=True,
+                )
         elif unchanged and not rerun:
             print(f"{note}: unchanged, skipped", flush=True)
         else:
@@ -134,7 +152,9 @@ def reproduce(profile: Profile, part: str = "paper", first: str = "", only: str 
             seconds = _execute(path, profile)
             for name in set(old.get(path.stem, ())) - set(manifest.read(profile.profile)["artefacts"]):
                 (paths.figures(profile.profile) / name).unlink(missing_ok=True)  # it no longer makes that
-            text = json.dumps({"key": before, "stages": stages.finished(profile.profile), "seconds": round(seconds)})
+            text = json.dumps(
+                {"key": before, "stages": stages.finished(profile.profile), "seconds": round(seconds)}
+            )
             paths.write_beside(record, text + "\n")
             print(f"{note}: done in {seconds:.0f} s", flush=True)
     print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)

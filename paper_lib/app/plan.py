@@ -44,7 +44,9 @@ def measure(profile: Profile) -> Rates:
     frozen = encoder.bake(encoder.Encoder(l3ac.build(l3ac.config_of(profile.codec)))).to(device)
     batch = torch.from_numpy(audio.to_float(clip))[None].repeat(4, 1).to(device)
     with machine.one_thread(), torch.inference_mode():
-        embed = _timed(lambda: frozen(batch).mean().item()) / (machine.cores() * 0.9 if device == "cpu" else 1)
+        embed = _timed(lambda: frozen(batch).mean().item()) / (
+            machine.cores() * 0.9 if device == "cpu" else 1
+        )
     trained = encoder.Encoder(l3ac.build(l3ac.config_of(profile.codec))).to(device)
     whole = _timed(lambda: trained(batch).square().mean().backward())
     halfway = trained.lower(batch).detach()
@@ -96,7 +98,9 @@ def describe(profile: Profile) -> str:
     hours = ", ".join(f"{step} {s / 3600:.1f} h" for step, s in rows.items())
     lines.append(f"the paper's {PAPER_CLIPS:,} clips and 32 epochs at these rates: {hours}")
     if profile.scheduler:
-        lines.append("with a Dask scheduler, divide rendering and embedding by its workers over this machine's cores")
+        lines.append(
+            "with a Dask scheduler, divide rendering and embedding by its workers over this machine's cores"
+        )
     return "\n".join(lines)
 
 

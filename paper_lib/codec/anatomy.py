@@ -55,7 +55,12 @@ def gmacs_by_class(module: nn.Module, samples: int) -> float:
     """The same as `ptflops` counts by default: by the class of each layer. A weight-normed layer has a class of its own and is overlooked."""
     from ptflops import get_model_complexity_info
 
-    return get_model_complexity_info(module, (samples,), as_strings=False, print_per_layer_stat=False, verbose=False, backend="pytorch")[0] / 1e9
+    return (
+        get_model_complexity_info(
+            module, (samples,), as_strings=False, print_per_layer_stat=False, verbose=False, backend="pytorch"
+        )[0]
+        / 1e9
+    )
 
 
 def gmacs_of_shape(module: nn.Module, *shape: int) -> float:
@@ -136,7 +141,12 @@ def exact(network: EnCodec) -> EnCodec:
     return network
 
 
-def receptive_field(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, index: int, guess: tuple[int, int] = (-1, -1)) -> tuple[int, int]:
+def receptive_field(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    index: int,
+    guess: tuple[int, int] = (-1, -1),
+) -> tuple[int, int]:
     """First and last sample of x (1, samples) that `function(x)[0, index]` depends on, by perturbation.
 
     All samples from k on (or up to k) are replaced; the largest (smallest) k for which the output still changes is found by bisection.
@@ -174,7 +184,9 @@ def gradient(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, 
     x = x.clone().requires_grad_()
     out = function(x)[0, index].reshape(-1)
     total = torch.zeros_like(x)
-    weights = torch.randn(min(4, len(out)), len(out), dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(
+        min(4, len(out)), len(out), dtype=x.dtype, generator=torch.Generator().manual_seed(1)
+    )
     for weight in weights:  # a few random mixtures of the channels stand for all of them
         total += torch.autograd.grad((weight * out).sum(), x, retain_graph=True)[0] ** 2
     return total[0].sqrt().numpy()
@@ -200,7 +212,9 @@ class CausalTrendPool(nn.Module):
         if self.kernel_size == 1:
             return x
         past = (self.kernel_size - 1, 0)
-        return F.avg_pool1d(F.pad(F.max_pool1d(F.pad(x.abs(), past), self.kernel_size, 1), past), self.kernel_size, 1)
+        return F.avg_pool1d(
+            F.pad(F.max_pool1d(F.pad(x.abs(), past), self.kernel_size, 1), past), self.kernel_size, 1
+        )
 
 
 def causal(encoder: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from l3ac.en_codec import EnCodec
 from l3ac.local_trans import LocalEncoder
+from l3ac.tconv.base import TrendPool
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import remove_parametrizations
@@ -152,12 +153,15 @@ def first_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """l3ac's first block: (batch, 1, samples) -> (batch, channels, samples)."""
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return block(x)
-    trends = [trend(x, branch[0].kernel_size) for branch in block.blocks]
+    trends = [
+        trend(x, branch[0].kernel_size) if isinstance(branch[0], TrendPool) else branch[0](x)
+        for branch in block.blocks
+    ]
     filters = [branch[1] for branch in block.blocks]
     h = torch.cat([f(t) for f, t in zip(filters, trends, strict=True)], 1)
     w1, b1 = block.conv_1.weight[..., 0], block.conv_1.bias[:, None]
     w2, b2 = block.conv_2.weight[..., 0], block.conv_2.bias[:, None]
-    out = torch.empty(len(x), len(w2), x.shape[-1])
+    out = torch.empty(len(x), len(w2), x.shape[-1], dtype=x.dtype)
     for one, signal, made in zip(h, x, out, strict=True):
         for a in range(0, x.shape[-1], TILE):
             part = slice(a, a + TILE)
@@ -223,7 +227,7 @@ def _local(attention: nn.Module, x: torch.Tensor, bias: torch.Tensor, window: in
     for a in range(0, n, window):
         length, past = min(window, n - a), min(a, window)
         seen = slice(a - past, a + length)
-        mask = bias[..., :length, window - past : window + length]
+        mask = bias[..., :length, window - past : window + length].to(q.dtype)
         part = F.scaled_dot_product_attention(q[:, :, a : a + length], k[:, :, seen], v[:, :, seen], mask)
         out.append(part)
     return attention.to_out(torch.cat(out, 2).transpose(1, 2).reshape(batch, n, -1))

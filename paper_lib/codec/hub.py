@@ -32,7 +32,9 @@ def pin(name: str, revision: str = "main") -> dict:
             seen = get_hf_file_metadata(hf_hub_url(REPOSITORY, file, revision=revision))
             commit, etag = seen.commit_hash, (seen.etag or "").strip('"')
             if len(etag) != 64:
-                raise PaperError(f"the hub declares no SHA-256 for {file}: pin it by hand in {pins_file().name}.")
+                raise PaperError(
+                    f"the hub declares no SHA-256 for {file}: pin it by hand in {pins_file().name}."
+                )
             declared[file] = etag
     except PaperError:
         raise

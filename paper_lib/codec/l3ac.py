@@ -26,10 +26,14 @@ from . import hub
 def _snake(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     if torch.is_grad_enabled():
         return x + (alpha + EPS).reciprocal() * torch.sin(alpha * x).pow(2)
-    return torch.mul(alpha, x).sin_().square_().mul_((alpha + EPS).reciprocal()).add_(x)  # the same in place, to the bit
+    return (
+        torch.mul(alpha, x).sin_().square_().mul_((alpha + EPS).reciprocal()).add_(x)
+    )  # the same in place, to the bit
 
 
-def _channel_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+def _channel_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: torch.Tensor
+) -> torch.Tensor:
     centred = x - x.mean(1, keepdim=True)
     return weight * (centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + eps)) + bias
 
@@ -77,7 +81,9 @@ def load(codec: str, untrained: bool = False, seed: int = 0) -> EnCodec:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             getattr(network, part).load_state_dict(state, strict=True)
         except Exception as problem:
-            raise PaperError(f"{path}: these weights do not fit the {part} of {codec} ({str(problem).splitlines()[0]}).") from problem
+            raise PaperError(
+                f"{path}: these weights do not fit the {part} of {codec} ({str(problem).splitlines()[0]})."
+            ) from problem
     return network.eval()
 
 
@@ -94,7 +100,9 @@ def weights_name(codec: str) -> str:
 def _shipped_card() -> dict:
     path = paths.WEIGHTS / "shipped" / "config.json"
     if not path.exists():
-        raise PaperError(f"the shipped weights are missing ({path}): git checkout data/weights brings them back.")
+        raise PaperError(
+            f"the shipped weights are missing ({path}): git checkout data/weights brings them back."
+        )
     return json.loads(path.read_text())
 
 
@@ -103,9 +111,13 @@ def _shipped_files() -> dict[str, Path]:
     for name, sha256 in card["sha256"].items():
         path = paths.WEIGHTS / "shipped" / name
         if not path.exists():
-            raise PaperError(f"the shipped weights are missing ({path}): git checkout data/weights brings them back.")
+            raise PaperError(
+                f"the shipped weights are missing ({path}): git checkout data/weights brings them back."
+            )
         if stages.digest(path) != sha256:
-            raise PaperError(f"{path} has the wrong SHA-256: git checkout data/weights brings the published file back.")
+            raise PaperError(
+                f"{path} has the wrong SHA-256: git checkout data/weights brings the published file back."
+            )
         files[path.stem] = path
     return files
 

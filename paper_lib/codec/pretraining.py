@@ -56,7 +56,9 @@ def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
     for i in tqdm(takes, desc="takes"):
         clean = audio.to_int16(plucked.play(take(i), seconds))
         picks = generator_for(0, "chains", i).choice(len(pool), chains_each - 1, replace=False)
-        rows += [rendering.render(clean, plucked.RATE, c, RATE) for c in [effects.DRY] + [pool[p] for p in picks]]
+        rows += [
+            rendering.render(clean, plucked.RATE, c, RATE) for c in [effects.DRY] + [pool[p] for p in picks]
+        ]
     return np.stack(rows)
 
 
@@ -70,7 +72,9 @@ def batch(source: np.ndarray, step: int, size: int, samples: int, others: float 
             row[:] = 10 ** (rng.uniform(-45, -10) / 20) * other_sounds.sound(step * size + i, samples, RATE)
         else:
             start = rng.integers(source.shape[1] - samples)
-            row[:] = source[rng.integers(len(source)), start : start + samples] * (10 ** (rng.uniform(-12, 12) / 20) / 32768)
+            row[:] = source[rng.integers(len(source)), start : start + samples] * (
+                10 ** (rng.uniform(-12, 12) / 20) / 32768
+            )
     return torch.from_numpy(out.clip(-1, 1))
 
 
@@ -99,7 +103,10 @@ class Probe(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.map = nn.Linear(channels, 4 * bands)
-        self.register_buffer("mean", torch.zeros(4 * bands)), self.register_buffer("scale", torch.ones(4 * bands))
+        (
+            self.register_buffer("mean", torch.zeros(4 * bands)),
+            self.register_buffer("scale", torch.ones(4 * bands)),
+        )
 
     def fit(self, x: torch.Tensor) -> None:
         """Standardise the targets with the statistics of these (batch, samples)."""
@@ -157,7 +164,13 @@ class Critic(nn.Module):
         """For each spectrogram what each layer makes of it; the last are the scores: high for a recording."""
         out = []
         for size, stack in zip(self.SIZES, self.stacks):
-            spectrum = torch.stft(x.float(), size, size // 4, window=torch.hann_window(size, device=x.device), return_complex=True)
+            spectrum = torch.stft(
+                x.float(),
+                size,
+                size // 4,
+                window=torch.hann_window(size, device=x.device),
+                return_complex=True,
+            )
             layers = [torch.stack([spectrum.real, spectrum.imag], 1)]
             for i, layer in enumerate(stack):
                 layers.append(layer(layers[-1] if i == 0 else nn.functional.leaky_relu(layers[-1], 0.2)))
@@ -167,7 +180,9 @@ class Critic(nn.Module):
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """What the critic learns by: hinge, above 1 for recordings x, below -1 for reconstructions y."""
         pairs = zip(self(x), self(y.detach()))
-        return sum((1 - real[-1]).relu().mean() + (1 + made[-1]).relu().mean() for real, made in pairs) / len(self.SIZES)
+        return sum((1 - real[-1]).relu().mean() + (1 + made[-1]).relu().mean() for real, made in pairs) / len(
+            self.SIZES
+        )
 
     def verdict(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """What the codec learns by: high scores for its y, and layers that answer to y as to x (relative distance)."""
@@ -175,7 +190,11 @@ class Critic(nn.Module):
             real = self(x)
         made = self(y)
         fooled = sum(-m[-1].mean() for m in made)
-        alike = sum((a - b).abs().mean() / a.abs().mean().clamp_min(1e-3) for r, m in zip(real, made) for a, b in zip(r[:-1], m[:-1]))
+        alike = sum(
+            (a - b).abs().mean() / a.abs().mean().clamp_min(1e-3)
+            for r, m in zip(real, made)
+            for a, b in zip(r[:-1], m[:-1])
+        )
         return (fooled + alike) / len(self.SIZES)
 
 
@@ -206,12 +225,16 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
     audio, peak-normalised, is also reconstructed. Returns the moving average of the weights.
     """
     if options.network and options.start:
-        raise PaperError("give either weights to start with or a network to build: the weights bring their own network.")
+        raise PaperError(
+            "give either weights to start with or a network to build: the weights bring their own network."
+        )
     machine.make_deterministic(threads)
     folder.mkdir(parents=True, exist_ok=True)
     _same_options(folder, options)
     source, held_out = _source(folder, options.takes), batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
-    model = codec.load(options.start) if options.start else codec.build(ModelConfig(**(options.network or SMALL)))
+    model = (
+        codec.load(options.start) if options.start else codec.build(ModelConfig(**(options.network or SMALL)))
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     probe = Probe(model.mc.feature_dim, model.mc.hop_length)
     probe.fit(batch(source, -2, 64, int(options.seconds * RATE)))
@@ -259,7 +282,9 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         checkpoint_every=options.note_every, label="pretraining",
     )  # fmt: skip
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
-    paths.write_beside(folder / "curve.csv", curve.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    paths.write_beside(
+        folder / "curve.csv", curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    )
     out = codec.build(model.mc)  # (a fresh one: copies of weight-normed modules share their class)
     out.load_state_dict(average.module[0].cpu().state_dict())
     return out
@@ -310,7 +335,17 @@ def ship(network: EnCodec, run: Path, folder: Path = paths.WEIGHTS / "shipped") 
     hashes = {}
     for part in codec.PARTS:
         path = folder / f"{part}.safetensors"
-        save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in getattr(network, part).state_dict().items()}, path)
+        save_file(
+            {
+                k: v.half().contiguous() if v.is_floating_point() else v
+                for k, v in getattr(network, part).state_dict().items()
+            },
+            path,
+        )
         hashes[path.name] = stages.digest(path)
-    card = {"network": network.mc.model_dump(exclude={"hop_length"}, mode="json"), "sha256": hashes, "made_by": made_by}
+    card = {
+        "network": network.mc.model_dump(exclude={"hop_length"}, mode="json"),
+        "sha256": hashes,
+        "made_by": made_by,
+    }
     paths.write_beside(folder / "config.json", json.dumps(card, indent=1, sort_keys=True) + "\n")

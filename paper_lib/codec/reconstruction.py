@@ -28,7 +28,9 @@ def stft_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     total = 0.0
     for n in (64, 128, 256, 512, 1024):
         window = torch.hann_window(n, device=x.device)
-        a, b = (torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4) for s in (x, y))
+        a, b = (
+            torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4) for s in (x, y)
+        )
         total = total + (a - b).abs().mean() + (2 * (a.log10() - b.log10())).abs().mean()
     return total / 5
 
@@ -97,4 +99,8 @@ def usage(tokens: np.ndarray) -> dict[str, float]:
     """Tokens used: how many different ones, and the perplexity of their frequencies."""
     _, count = np.unique(tokens, return_counts=True)
     share = count / count.sum()
-    return {"tokens": int(tokens.size), "different": len(count), "perplexity": float(np.exp(-(share * np.log(share)).sum()))}
+    return {
+        "tokens": int(tokens.size),
+        "different": len(count),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+    }

@@ -15,7 +15,10 @@ import tomllib
 
 from . import paths
 
-BOOKKEEPING = {f"core.{name}" for name in ("code", "config", "errors", "manifest", "parallel", "paths", "stages", "verify")}
+BOOKKEEPING = {
+    f"core.{name}"
+    for name in ("code", "config", "errors", "manifest", "parallel", "paths", "stages", "verify")
+}
 LOCK = paths.ROOT / "stages.lock"
 
 # read when the package is imported, so that a file edited later cannot pass for the code that runs
@@ -92,7 +95,12 @@ class _Module:
                     names = [node.name]
                 case ast.Assign() | ast.AnnAssign():
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                    names = [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+                    names = [
+                        n.id
+                        for t in targets
+                        for n in ast.walk(t)
+                        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                    ]
                     if not names:
                         self.effects.append(node)
                 case _:
@@ -131,6 +139,11 @@ class _Module:
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and len(body) > 1
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             body.pop(0)
     return tree

@@ -44,7 +44,9 @@ class Rendering:
 
     corpus: Literal["plucked", "guitarset", "folder"] = "plucked"
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
-    guitarset_audio: Literal["audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"] = "audio_mic"
+    guitarset_audio: Literal["audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"] = (
+        "audio_mic"
+    )
     recordings: Count = 240  # at most so many recordings, balanced (0: all)
     recording_seconds: Above0 = 5.0  # length of a plucked recording
     slice_seconds: Above0 = 5.0  # length of a clip
@@ -132,7 +134,9 @@ class Profile(Recipes, Experiments, Reporting, FineTuning, HeadTraining, Codec, 
 
     def __post_init__(self):
         if self.profile in RESERVED:
-            raise PaperError(f"profile {self.profile!r} is reserved: name the run otherwise, not {', '.join(RESERVED)}.")
+            raise PaperError(
+                f"profile {self.profile!r} is reserved: name the run otherwise, not {', '.join(RESERVED)}."
+            )
         if 0 < self.lead_seconds < 3:
             raise PaperError(
                 f"lead_seconds is {self.lead_seconds}; it can be 0, or at least 3, after which effects have settled."
@@ -175,14 +179,21 @@ def _sentence(error: dict) -> str:
     if kind == "literal_error":
         return f"{key} is {value!r}; it can be {error['ctx']['expected'].replace(' or ', ', ')}."
     if kind in ("greater_than", "greater_than_equal", "less_than"):
-        word, bound = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below"}[kind], error["ctx"]
+        word, bound = (
+            {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below"}[kind],
+            error["ctx"],
+        )
         return f"{key} must be {word} {next(iter(bound.values())):g}, not {value}."
     if kind == "finite_number":
         return f"{key} cannot be {value}."
     if kind == "string_pattern_mismatch":
         return f"{value!r} cannot be the name of a run: letters, digits, _ and -."
     wanted = kind.removesuffix("_type").removesuffix("_parsing")
-    hint = " YAML wants a point in such a number: 1.0e-5." if wanted == "float" and isinstance(value, str) else ""
+    hint = (
+        " YAML wants a point in such a number: 1.0e-5."
+        if wanted == "float" and isinstance(value, str)
+        else ""
+    )
     return f"{key} wants {wanted}, not {value!r} ({type(value).__name__}).{hint}"
 
 

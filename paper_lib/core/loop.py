@@ -77,7 +77,7 @@ def accelerator_for(precision: str) -> Accelerator:
 def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     """Train `task.model` as planned; with a `folder`, a checkpoint there lets a killed training go on."""
     accelerator = accelerator_for(plan.precision)
-    model, *optimisers = accelerator.prepare(task.model, *task.optimisers)
+    model = accelerator.prepare(task.model)
     plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     holders = {"model": plain} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
@@ -103,7 +103,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
         for step in range(state["step"], plan.steps):
             if step % plan.per_epoch == 0 and waited(step // plan.per_epoch):
                 break
-            state["loss"] += _step(accelerator, model, optimisers, task, plan, step)
+            state["loss"] += _step(accelerator, model, task, plan, step)
             for schedule in task.schedules:
                 schedule.step()
             task.after(step)
@@ -125,29 +125,36 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     return Result(kept.weights(), state["best_epoch"], pd.DataFrame(state["history"]))
 
 
-def _step(accelerator, model, optimisers, task: Task, plan: Plan, step: int) -> float:
+def _step(accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, step: int) -> float:
     """One step of the optimisers; this process's share of the mean loss over the step's examples."""
     examples, total = task.examples(step), 0.0
     ranks = accelerator.num_processes
     # dropout has a seed of its own for every step and process, so that a resumed run draws the same
-    torch.manual_seed(seed_for(plan.seed, "step", step, accelerator.process_index))
+    _seed(seed_for(plan.seed, "step", step, accelerator.process_index))
     model.train()
     parts = np.array_split(examples, min(plan.batches, len(examples)))
     for i, part in enumerate(parts):
         own = part[accelerator.process_index :: ranks]
         weight = len(own) / len(examples)
-        waits = accelerator.no_sync(model) if i + 1 < len(parts) else contextlib.nullcontext()
-        with waits, accelerator.autocast():
+        with accelerator.no_sync(model) if ranks > 1 and i + 1 < len(parts) else contextlib.nullcontext():
             # a process without an example of its own still takes part in the exchange of gradients
-            loss = task.loss(model, own if len(own) else part[:1], step) * weight
-            accelerator.backward(loss * ranks)  # (gradients are averaged over processes)
+            with accelerator.autocast() if plan.precision == "bf16" else contextlib.nullcontext():
+                loss = task.loss(model, own if len(own) else part[:1], step) * weight
+            (loss * ranks).backward()  # (gradients are averaged over processes)
         total += loss.item()
     if plan.clip:
-        accelerator.clip_grad_norm_(model.parameters(), plan.clip)
-    for optimiser in optimisers:
+        nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    for optimiser in task.optimisers:
         optimiser.step()
         optimiser.zero_grad()
     return total
+
+
+def _seed(seed: int) -> None:
+    """torch.manual_seed without the search for other devices, which takes longer than a head's step."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
 @dataclass

@@ -104,9 +104,13 @@ def sox_version() -> str | None:
 def require_sox() -> None:
     version = sox_version()
     if version is None:
-        raise PaperError(f"SoX is not installed: install version {SOX_VERSION} (Debian: apt-get install sox), then run this again.")
+        raise PaperError(
+            f"SoX is not installed: install version {SOX_VERSION} (Debian: apt-get install sox), then run this again."
+        )
     if version != SOX_VERSION:
-        raise PaperError(f"SoX {version} is on PATH, but the data set is defined by SoX {SOX_VERSION}: install that one (Debian 12: apt-get install sox).")
+        raise PaperError(
+            f"SoX {version} is on PATH, but the data set is defined by SoX {SOX_VERSION}: install that one (Debian 12: apt-get install sox)."
+        )
 
 
 def mend_torchaudio() -> str:
@@ -135,11 +139,26 @@ def mend_torchaudio() -> str:
 def doctor(mend: bool = False) -> list[tuple[bool, str]]:
     """(fine, one line) for each thing a run needs; the line carries the remedy."""
     lines = []
-    lines.append((sys.version_info[:2] >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer is needed)"))
+    lines.append(
+        (sys.version_info[:2] >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer is needed)")
+    )
     version = sox_version()
     remedy = "" if version == SOX_VERSION else f": install SoX {SOX_VERSION} (Debian: apt-get install sox)"
     lines.append((version == SOX_VERSION, f"SoX {version or 'not found'}{remedy}"))
-    for name in ("numpy", "pandas", "sklearn", "seaborn", "sox", "l3ac", "accelerate", "papermill", "jupyterlab", "nbval", "huggingface_hub", "mirdata"):
+    for name in (
+        "numpy",
+        "pandas",
+        "sklearn",
+        "seaborn",
+        "sox",
+        "l3ac",
+        "accelerate",
+        "papermill",
+        "jupyterlab",
+        "nbval",
+        "huggingface_hub",
+        "mirdata",
+    ):
         found = importlib.util.find_spec(name) is not None
         if not found:
             lines.append((False, f"package {name} is missing: run make setup"))
@@ -155,9 +174,23 @@ def doctor(mend: bool = False) -> list[tuple[bool, str]]:
         lines.append(("does not import" not in said and "missing" not in said, said))
     else:
         check = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
-        lines.append((check.returncode == 0, "torchaudio imports" if check.returncode == 0 else "torchaudio does not import: run paper doctor --mend"))
+        lines.append(
+            (
+                check.returncode == 0,
+                "torchaudio imports"
+                if check.returncode == 0
+                else "torchaudio does not import: run paper doctor --mend",
+            )
+        )
     free = shutil.disk_usage(paths.ROOT).free / 1e9
     lines.append((free > 3, f"{free:.0f} GB free on disk (quick needs 3)"))
     weights = paths.WEIGHTS / "shipped" / "config.json"
-    lines.append((weights.exists(), "shipped weights are here" if weights.exists() else "shipped weights are missing: git checkout data/weights"))
+    lines.append(
+        (
+            weights.exists(),
+            "shipped weights are here"
+            if weights.exists()
+            else "shipped weights are missing: git checkout data/weights",
+        )
+    )
     return lines

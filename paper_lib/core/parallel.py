@@ -83,7 +83,9 @@ def _on_dask(work: Work, items: dict[str, Item], scheduler: str) -> Iterator:
     try:
         client = Client(scheduler, timeout=20)
     except OSError as problem:
-        raise PaperError(f"no Dask scheduler answers at {scheduler}: start it, or leave scheduler empty.") from problem
+        raise PaperError(
+            f"no Dask scheduler answers at {scheduler}: start it, or leave scheduler empty."
+        ) from problem
     with client:
         futures = [client.submit(_named, work, *one, pure=False) for one in items.items()]
         for future in as_completed(futures):

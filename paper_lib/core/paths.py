@@ -109,4 +109,6 @@ def write_beside(path: Path, data: bytes | str) -> None:
         os.replace(beside, path)
     except OSError as problem:
         beside.unlink(missing_ok=True)
-        raise PaperError(f"could not write {path}: {problem.strerror or problem}; nothing was left half-written.") from problem
+        raise PaperError(
+            f"could not write {path}: {problem.strerror or problem}; nothing was left half-written."
+        ) from problem

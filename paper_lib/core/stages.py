@@ -28,10 +28,12 @@ from .errors import PaperError
 SCAFFOLD = ("key", "shards", "checkpoint.pt", "best.pt")  # what only an unfinished stage needs
 
 
-@functools.cache
 def version_of(package: str) -> str:
     """The installed version of a Python package, or of SoX (`"SoX"`)."""
-    return str(machine.sox_version()) if package == "SoX" else importlib.metadata.version(package)
+    return str(machine.sox_version()) if package == "SoX" else _python_package(package)
+
+
+_python_package = functools.cache(importlib.metadata.version)
 
 
 def digest(value) -> str:

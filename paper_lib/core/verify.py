@@ -33,7 +33,12 @@ LOOSE = re.compile(
     r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
     r"common shift|of single clips"
 )
-CURVES = {"figure_1_training": "model", "table_rates": "model", "figure_recipes": "recipe", "table_recipes": "recipe"}
+CURVES = {
+    "figure_1_training": "model",
+    "table_rates": "model",
+    "figure_recipes": "recipe",
+    "table_recipes": "recipe",
+}
 MAPS = ("figure_2_tsne", "figure_precision_recall")  # only what the points stand for is compared
 
 FINE = ("equal", "within tolerance", "same points")
@@ -63,7 +68,9 @@ def verify(profile: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _judge(name: str, published: dict | None, claimed: dict | None, reference: Path, run: Path) -> tuple[str, float]:
+def _judge(
+    name: str, published: dict | None, claimed: dict | None, reference: Path, run: Path
+) -> tuple[str, float]:
     path = run / name
     if published is None:
         return "new", np.nan

@@ -119,60 +119,93 @@ class Claim:
 
 def _multiples(p: Paper) -> tuple[str, str]:
     common = gcd(*p.split)
-    return (REPRODUCED if common >= p.chains else INCONSISTENT), f"with every segment through every chain, each size is a multiple of the number of chains; the greatest common divisor of the three is {common}"
+    return (
+        (REPRODUCED if common >= p.chains else INCONSISTENT),
+        f"with every segment through every chain, each size is a multiple of the number of chains; the greatest common divisor of the three is {common}",
+    )
 
 
 def _samples(p: Paper) -> tuple[str, str]:
     most = int(p.chains * p.excerpts * p.excerpt_seconds / p.slice_seconds)
     good = p.samples <= most and p.samples % p.chains == 0
-    return (REPRODUCED if good else INCONSISTENT), f"{p.chains} chains over {p.excerpts} x {p.excerpt_seconds:g} s give at most {most:,}; {p.samples:,} / {p.chains} = {p.samples / p.chains:,.2f}"
+    return (
+        (REPRODUCED if good else INCONSISTENT),
+        f"{p.chains} chains over {p.excerpts} x {p.excerpt_seconds:g} s give at most {most:,}; {p.samples:,} / {p.chains} = {p.samples / p.chains:,.2f}",
+    )
 
 
 def _printed(p: Paper) -> tuple[str, str]:
     off = []
     for effect, said in p.printed.items():
-        low, high = (100 * ((p.table_3[effect][1] + s * 5e-5) / (p.table_3[effect][0] - s * 5e-5) - 1) for s in (-1, 1))
+        low, high = (
+            100 * ((p.table_3[effect][1] + s * 5e-5) / (p.table_3[effect][0] - s * 5e-5) - 1) for s in (-1, 1)
+        )
         if not low - 0.005 <= said <= high + 0.005:
             off.append(effect)
-    return (INCONSISTENT if off else REPRODUCED), f"{len(p.printed) - len(off)} of {len(p.printed)} percentages follow from the scores beside them, within the rounding of these" + (f"; not {', '.join(off)}" if off else "")
+    return (
+        (INCONSISTENT if off else REPRODUCED),
+        f"{len(p.printed) - len(off)} of {len(p.printed)} percentages follow from the scores beside them, within the rounding of these"
+        + (f"; not {', '.join(off)}" if off else ""),
+    )
 
 
 def _largest(gains: dict[str, float], unit: str) -> tuple[str, str]:
     first = sorted(gains, key=gains.get, reverse=True)[:3]
     named = {"tremolo", "flanger", "phaser"}
-    return (REPRODUCED if set(first) == named else INCONSISTENT), "largest: " + ", ".join(f"{e} {gains[e]:+.{4 if unit == '' else 2}f}{unit}" for e in first)
+    return (REPRODUCED if set(first) == named else INCONSISTENT), "largest: " + ", ".join(
+        f"{e} {gains[e]:+.{4 if unit == '' else 2}f}{unit}" for e in first
+    )
 
 
 def _seventh(p: Paper) -> tuple[str, str]:
     f1 = p.table_3["high_boost"][1]
-    tp, rest = next((t, r) for t in range(1, 1000) for r in range(1, 40 * t) if abs(2 * t / (2 * t + r) - f1) < 5e-5)
-    return OPEN, f"{f1:.4f} is 2TP/(2TP+FP+FN) for TP = {tp}, FP+FN = {rest} and many larger counts; with thousands of labelled clips expected, only the confusion counts could tell"
+    tp, rest = next(
+        (t, r) for t in range(1, 1000) for r in range(1, 40 * t) if abs(2 * t / (2 * t + r) - f1) < 5e-5
+    )
+    return (
+        OPEN,
+        f"{f1:.4f} is 2TP/(2TP+FP+FN) for TP = {tp}, FP+FN = {rest} and many larger counts; with thousands of labelled clips expected, only the confusion counts could tell",
+    )
 
 
 def _mean(p: Paper, i: int, model: str) -> tuple[str, str]:
     mean = float(np.mean([pair[i] for pair in p.table_3.values()]))
-    return (REPRODUCED if abs(mean - p.table_2[model][1]) <= 1e-4 else INCONSISTENT), f"mean of Table 3: {mean:.4f}; Table 2: {p.table_2[model][1]:.4f}"
+    return (
+        REPRODUCED if abs(mean - p.table_2[model][1]) <= 1e-4 else INCONSISTENT
+    ), f"mean of Table 3: {mean:.4f}; Table 2: {p.table_2[model][1]:.4f}"
 
 
 def _gains(p: Paper) -> tuple[str, str]:
     made = [p.table_2["finetuned"][i] - p.table_2["frozen"][i] for i in (0, 1)]
     relative = [100 * made[i] / p.table_2["frozen"][i] for i in (0, 1)]
-    good = all(abs(a - b) <= 1.01e-4 for a, b in zip(made, p.gains)) and all(abs(a - b) <= 0.03 for a, b in zip(relative, p.relative))
-    return (REPRODUCED if good else INCONSISTENT), f"micro {made[0]:+.4f} ({relative[0]:+.2f} %), macro {made[1]:+.4f} ({relative[1]:+.2f} %)"
+    good = all(abs(a - b) <= 1.01e-4 for a, b in zip(made, p.gains)) and all(
+        abs(a - b) <= 0.03 for a, b in zip(relative, p.relative)
+    )
+    return (
+        REPRODUCED if good else INCONSISTENT
+    ), f"micro {made[0]:+.4f} ({relative[0]:+.2f} %), macro {made[1]:+.4f} ({relative[1]:+.2f} %)"
 
 
 def _identity(p: Paper, m: Measured) -> tuple[str, str]:
     silent = [e for e, gap in m.identity_at_16k.items() if gap <= 1]
-    return near(p.labels - len(silent), p.labels, 0), f"at 16 kHz {len(silent)} of {p.labels} change no sample by more than 1 step of 16 bits: {', '.join(silent) or 'none'} (Section 3.2 says that the cutoff lies too high)"
+    return (
+        near(p.labels - len(silent), p.labels, 0),
+        f"at 16 kHz {len(silent)} of {p.labels} change no sample by more than 1 step of 16 bits: {', '.join(silent) or 'none'} (Section 3.2 says that the cutoff lies too high)",
+    )
 
 
 def _score(m: Measured, stated: float, here: float) -> tuple[str, str]:
-    return (near(stated, here, 0.02) if m.comparable else OPEN), f"{here:.3f} in this run" + ("" if m.comparable else ", on another corpus or codec")
+    return (near(stated, here, 0.02) if m.comparable else OPEN), f"{here:.3f} in this run" + (
+        "" if m.comparable else ", on another corpus or codec"
+    )
 
 
 def _direction(m: Measured) -> tuple[str, str]:
     gain, low, high = m.gain
-    return (REPRODUCED if low > 0 else DIFFERS if high < 0 else OPEN), f"upper half first, then end to end, in this run: {gain:+.3f} macro-F1, 95 % interval {low:+.3f} to {high:+.3f}"
+    return (
+        (REPRODUCED if low > 0 else DIFFERS if high < 0 else OPEN),
+        f"upper half first, then end to end, in this run: {gain:+.3f} macro-F1, 95 % interval {low:+.3f} to {high:+.3f}",
+    )
 
 
 PAPER_CLAIMS = [
@@ -236,10 +269,23 @@ REVIEW_CLAIMS = [
 def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()) -> pd.DataFrame:
     """One row a claim: id, document, where it stands, the claim, what was measured, how, verdict."""
     rows = []
-    for document, stated, claims in (("paper", paper, PAPER_CLAIMS), ("review of L3AC", review, REVIEW_CLAIMS)):
+    for document, stated, claims in (
+        ("paper", paper, PAPER_CLAIMS),
+        ("review of L3AC", review, REVIEW_CLAIMS),
+    ):
         for claim in claims:
             verdict, words = claim.check(stated, measured)
-            rows.append({"id": claim.id, "document": document, "where": claim.source, "claim": claim.text, "measured": words, "how": claim.how, "verdict": verdict})
+            rows.append(
+                {
+                    "id": claim.id,
+                    "document": document,
+                    "where": claim.source,
+                    "claim": claim.text,
+                    "measured": words,
+                    "how": claim.how,
+                    "verdict": verdict,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -251,11 +297,18 @@ def table(profile: str, name: str, dataset: str) -> pd.DataFrame:
     made = manifest.read(profile)["artefacts"].get(f"{name}.csv", {})
     path = paths.figures(profile) / f"{name}.csv"
     if made.get("inputs", {}).get("dataset") != dataset or not path.exists():
-        raise PaperError(f"{path.name} of this run is missing: run notebook 06_codec_anatomy first (or paper reproduce).")
+        raise PaperError(
+            f"{path.name} of this run is missing: run notebook 06_codec_anatomy first (or paper reproduce)."
+        )
     return pd.read_csv(path)
 
 
 def plain_sox(samples: np.ndarray, rate: int, *effect: str, dither: bool = True) -> bytes:
     """What SoX itself makes of (samples,) int16, with its default dither or without."""
     form = ["-t", "raw", "-r", str(rate), "-e", "signed", "-b", "16", "-c", "1"]
-    return subprocess.run(["sox", *([] if dither else ["-D"]), *form, "-", *form, "-", *effect], input=samples.tobytes(), capture_output=True, check=True).stdout
+    return subprocess.run(
+        ["sox", *([] if dither else ["-D"]), *form, "-", *form, "-", *effect],
+        input=samples.tobytes(),
+        capture_output=True,
+        check=True,
+    ).stdout

@@ -54,7 +54,11 @@ def intervals(
         micro_f1 and macro_f1 as (2,) and per_class as (2, 13): lower and upper end.
     """
     f1 = _resampled(counts(truth, answers, recordings), resamples, seed)
-    return {"micro_f1": _ends(f1[:, -1]), "macro_f1": _ends(f1[:, :-1].mean(1)), "per_class": _ends(f1[:, :-1])}
+    return {
+        "micro_f1": _ends(f1[:, -1]),
+        "macro_f1": _ends(f1[:, :-1].mean(1)),
+        "per_class": _ends(f1[:, :-1]),
+    }
 
 
 def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: int) -> np.ndarray:

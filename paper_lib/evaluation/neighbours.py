@@ -9,12 +9,16 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 
-def neighbour_purity(points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None) -> float:
+def neighbour_purity(
+    points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None
+) -> float:
     """`neighbour_shares`, averaged over points."""
     return float(np.mean(neighbour_shares(points, labels, k, apart)))
 
 
-def neighbour_shares(points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None) -> np.ndarray:
+def neighbour_shares(
+    points: np.ndarray, labels: np.ndarray, k: int = 5, apart: np.ndarray | None = None
+) -> np.ndarray:
     """(n,) share of each point's `k` nearest neighbours (Euclidean, itself excluded) that carry its label.
 
     `apart`: (n,) groups; only neighbours of *other* groups count. NaN where some point then has none.

@@ -51,10 +51,14 @@ class Variant:
 def recordings(data: Dataset, profile: Profile) -> list[str]:
     """At most `experiment_recordings` of the training and validation recordings (0: all), drawn by key; three at least."""
     if profile.split != "by_recording":
-        raise PaperError("the experiments hold out whole recordings, and this run's test set does not: they need split: by_recording.")
+        raise PaperError(
+            "the experiments hold out whole recordings, and this run's test set does not: they need split: by_recording."
+        )
     known = sorted(set(data.index.recording[data.index.split != "test"]))
     if len(known) < 3:
-        raise PaperError(f"{len(known)} training and validation recordings are too few to hold out one in three: add recordings.")
+        raise PaperError(
+            f"{len(known)} training and validation recordings are too few to hold out one in three: add recordings."
+        )
     drawn = sorted(known, key=lambda name: generator_for(profile.seed, "experiment", name).random())
     return sorted(drawn[: max(3, profile.experiment_recordings) if profile.experiment_recordings else None])
 
@@ -62,7 +66,9 @@ def recordings(data: Dataset, profile: Profile) -> list[str]:
 def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) -> np.ndarray:
     """(n,) float brought to `loudness` LUFS; silence stays silence."""
     if len(samples) < 0.4 * rate:
-        raise PaperError(f"loudness is measured over 0.4 s or more, and these clips last {len(samples) / rate:.2f} s: set slice_seconds higher.")
+        raise PaperError(
+            f"loudness is measured over 0.4 s or more, and these clips last {len(samples) / rate:.2f} s: set slice_seconds higher."
+        )
     now = pyloudnorm.Meter(rate).integrated_loudness(samples)
     return samples * 10 ** ((loudness - now) / 20) if np.isfinite(now) else samples
 
@@ -70,16 +76,24 @@ def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) ->
 def statistics(front: LogMel, clip: np.ndarray) -> np.ndarray:
     """(samples,) float at 16 kHz -> (inputs,): log-mel statistics over time, as notebook 02 pools them."""
     with torch.inference_mode():
-        return pool(time_statistics(front(torch.from_numpy(clip.astype(np.float32))[None])), POOLING)[0].numpy()
+        return pool(time_statistics(front(torch.from_numpy(clip.astype(np.float32))[None])), POOLING)[
+            0
+        ].numpy()
 
 
 def as_it_is(profile: Profile, data: Dataset) -> Variant:
     """The experiment's recordings as notebooks 01 and 02 made them."""
     rows = np.flatnonzero(data.index.recording.isin(recordings(data, profile)))
-    return Variant(np.asarray(pool(embed_dataset(profile, data, "logmel")[rows], POOLING)), data.labels[rows], data.index.recording.to_numpy()[rows])
+    return Variant(
+        np.asarray(pool(embed_dataset(profile, data, "logmel")[rows], POOLING)),
+        data.labels[rows],
+        data.index.recording.to_numpy()[rows],
+    )
 
 
-def variant_of_recording(recording: corpus.Recording, profile: Profile, condition: Condition) -> dict[str, np.ndarray]:
+def variant_of_recording(
+    recording: corpus.Recording, profile: Profile, condition: Condition
+) -> dict[str, np.ndarray]:
     """One recording rendered under `condition`: log-mel `features` and `labels` of its clips."""
     machine.make_deterministic(1)
     run, front, found, labels = replace(profile, render_rate=condition.render_rate), LogMel().eval(), [], []
@@ -87,7 +101,9 @@ def variant_of_recording(recording: corpus.Recording, profile: Profile, conditio
         for chain in rendering.chains_of(run, recording.name, s, condition.chain_plan):
             lead = rendering.draw_lead(condition.lead, run.seed, recording.name, s, chain)
             clip = audio.to_float(rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead))
-            found.append(statistics(front, clip if condition.loudness is None else level(clip, condition.loudness)))
+            found.append(
+                statistics(front, clip if condition.loudness is None else level(clip, condition.loudness))
+            )
             labels.append(effects.multi_hot(chain))
     return {"features": np.array(found), "labels": np.array(labels, np.float32)}
 
@@ -123,7 +139,9 @@ class Fold(IntEnum):
 
 def folds_of(clips: Variant, seed: int, fold: int, folds: int = 3, by_clip: bool = False) -> np.ndarray:
     """(clips,) of `Fold`: one recording (or clip) in `folds` judges, one in four of the others chooses."""
-    names, place = np.unique(np.arange(len(clips.labels)) if by_clip else clips.recordings, return_inverse=True)
+    names, place = np.unique(
+        np.arange(len(clips.labels)) if by_clip else clips.recordings, return_inverse=True
+    )
     order = sorted(range(len(names)), key=lambda i: generator_for(seed, "part", str(names[i])).random())
     part = np.full(len(names), Fold.LEARN, int)
     part[[i for k, i in enumerate(order) if k % folds == fold]] = Fold.JUDGE
@@ -141,7 +159,9 @@ class How:
     again: int = 0
 
 
-def cross_validate(profile: Profile, learned: Variant, judged: list[Variant], how: How = How()) -> list[np.ndarray]:
+def cross_validate(
+    profile: Profile, learned: Variant, judged: list[Variant], how: How = How()
+) -> list[np.ndarray]:
     """0/1 answers (clips, 13) for every clip of each variant in `judged`.
 
     Each comes from the one of the heads (one a fold) that heard nothing of the clip's recording (`by_clip`:
@@ -155,7 +175,9 @@ def cross_validate(profile: Profile, learned: Variant, judged: list[Variant], ho
     return answers
 
 
-def _answers(profile: Profile, learned: Variant, judged: list[Variant], how: How, fold: int) -> list[np.ndarray]:
+def _answers(
+    profile: Profile, learned: Variant, judged: list[Variant], how: How, fold: int
+) -> list[np.ndarray]:
     """One fold's head, asked about the clips that the fold judges in each variant."""
     machine.make_deterministic(1)
     part = folds_of(learned, profile.seed, fold, how.folds, how.by_clip)
@@ -170,9 +192,17 @@ def _answers(profile: Profile, learned: Variant, judged: list[Variant], how: How
 def row(profile: Profile, judged: Variant, said: np.ndarray, against: np.ndarray | None = None) -> dict:
     """Macro-F1 with its 95 % interval over recordings, and of saying yes always; the gain over the answers `against` on the same clips,
     with the interval of the difference. The intervals hold what other recordings would change, not what other training seeds would."""
-    low, high = intervals.intervals(judged.labels, said, judged.recordings, profile.bootstrap, profile.seed)["macro_f1"]
+    low, high = intervals.intervals(judged.labels, said, judged.recordings, profile.bootstrap, profile.seed)[
+        "macro_f1"
+    ]
     macro = lambda answers: scores.scores(judged.labels, answers)["macro_f1"]
-    out = {"macro_f1": macro(said), "lo": low, "hi": high, "always": macro(scores.always(len(said))), "clips": len(said)}
+    out = {
+        "macro_f1": macro(said),
+        "lo": low,
+        "hi": high,
+        "always": macro(scores.always(len(said))),
+        "clips": len(said),
+    }
     if against is None:
         return out | dict.fromkeys(("gain", "gain_lo", "gain_hi"), np.nan)
     counts = [intervals.counts(judged.labels, answers, judged.recordings) for answers in (against, said)]
@@ -186,4 +216,6 @@ def label_leakage(labels: np.ndarray, effect: int) -> float:
     share = np.bincount(group, labels[:, effect]) / np.bincount(group)
     said = share[group][:, None] >= np.unique(share)[None]
     true = labels[:, effect, None] > 0
-    return float(scores.f1_of(*(x.sum(0).astype(float) for x in (said & true, said & ~true, ~said & true))).max())
+    return float(
+        scores.f1_of(*(x.sum(0).astype(float) for x in (said & true, said & ~true, ~said & true))).max()
+    )

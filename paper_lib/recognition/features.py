@@ -66,7 +66,9 @@ class EncodedClips:
         return self.activations[rows].astype(np.float32)
 
 
-def embed(module: nn.Module, audio: np.ndarray, keep_lower: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def embed(
+    module: nn.Module, audio: np.ndarray, keep_lower: bool = False
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Time statistics (batch, 3, channels) of clips, batch by batch, and what `module.lower` makes of them.
 
     On a CPU clip by clip: the network is bound by memory, and numbers do not depend on the batch.
@@ -80,7 +82,9 @@ def embed(module: nn.Module, audio: np.ndarray, keep_lower: bool = False) -> Ite
             yield time_statistics(module(lower)).cpu(), lower.half().cpu() if keep_lower else lower
 
 
-def embed_rows_of(folder: Path, rows: slice, kind: str, codec: str, seed: int, keep_lower: bool) -> dict[str, np.ndarray]:
+def embed_rows_of(
+    folder: Path, rows: slice, kind: str, codec: str, seed: int, keep_lower: bool
+) -> dict[str, np.ndarray]:
     """The clips `rows` of the data set in `folder`: `embedding`, and `lower` where wanted."""
     machine.make_deterministic(1)
     module = _front_end(kind, codec, seed).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,7 +94,9 @@ def embed_rows_of(folder: Path, rows: slice, kind: str, codec: str, seed: int, k
     if keep_lower:
         out["lower"] = torch.cat(lower).numpy()
     if not all(np.isfinite(array).all() for array in out.values()):
-        raise PaperError(f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {codec}.")
+        raise PaperError(
+            f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {codec}."
+        )
     return out
 
 
@@ -118,7 +124,9 @@ def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
             for start in range(0, len(data), CHUNK):
                 rows = slice(start, min(start + CHUNK, len(data)))
                 items[f"{start:07d}"] = (own[0], rows, *own[1:])
-            files = parallel.shards(embed_rows_of, items, work / "shards", f"embedding {kind}", profile.scheduler)
+            files = parallel.shards(
+                embed_rows_of, items, work / "shards", f"embedding {kind}", profile.scheduler
+            )
             for name in ("embedding", "lower")[: 1 + keep_lower]:
                 _assemble(files, name, work / f"{name}.npy", len(data))
             made.finish(stages.digest(work / "embedding.npy"))
@@ -140,7 +148,9 @@ def _assemble(shards: list[Path], name: str, file: Path, clips: int) -> None:
 def lower_half_activations(profile: Profile, data: Dataset) -> np.ndarray:
     """(clips, channels, frames) float16: every clip after the lower part of the frozen encoder."""
     if not profile.upper_epochs:
-        raise PaperError("this run keeps nothing from half-way up the encoder: set upper_epochs to 1 or more.")
+        raise PaperError(
+            "this run keeps nothing from half-way up the encoder: set upper_epochs to 1 or more."
+        )
     embed_dataset(profile, data, "frozen")
     return np.load(paths.embedding(profile.profile, "frozen") / "lower.npy", mmap_mode="r")
 
@@ -149,6 +159,7 @@ def statistics_of(module: nn.Module, data: Dataset | EncodedClips, rows: np.ndar
     """(rows, 3, channels) time statistics under a module that is in this process, e.g. one in training."""
     if next(module.parameters()).device.type != "cpu":
         return np.concatenate([s.numpy() for s, _ in embed(module, data.clips(rows))])
+
     def statistics(i: int) -> np.ndarray:
         ((found, _),) = embed(module, data.clips(rows[i : i + 1]))
         return found[0].numpy()
@@ -160,6 +171,9 @@ def statistics_of(module: nn.Module, data: Dataset | EncodedClips, rows: np.ndar
         out[i] = statistics(i)
 
     workers = torch.get_num_threads()
-    with machine.one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool_:
+    with (
+        machine.one_thread(),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool_,
+    ):
         list(pool_.map(fill, range(len(rows))))
     return out

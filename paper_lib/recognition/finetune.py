@@ -135,7 +135,11 @@ def finetune(
     """
     machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     rows = rows or (data.rows("train"), data.rows("validation"))
-    inputs = {"dataset": data.content, "start": features.weights_digest(start), "rows": stages.array_digest(*rows)}
+    inputs = {
+        "dataset": data.content,
+        "start": features.weights_digest(start),
+        "rows": stages.array_digest(*rows),
+    }
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
         clips = EncodedClips(data.labels, features.lower_half_activations(profile, data))
@@ -222,7 +226,9 @@ def excerpts(clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: 
     if not 0 < length < whole.shape[-1]:
         return torch.from_numpy(whole)
     starts = [generator_for(*key, int(row)).integers(whole.shape[-1] - length + 1) for row in rows]
-    return torch.from_numpy(np.stack([one[..., s : s + length] for one, s in zip(whole, starts, strict=True)]))
+    return torch.from_numpy(
+        np.stack([one[..., s : s + length] for one, s in zip(whole, starts, strict=True)])
+    )
 
 
 def finetune_both(

@@ -97,7 +97,9 @@ def train_head(
         device = next(model.parameters()).device
         return bce(model(x[rows].to(device)), y[rows].to(device))
 
-    optimiser = torch.optim.AdamW(head.parameters(), profile.head_rate, (0.9, 0.999), weight_decay=profile.weight_decay)
+    optimiser = torch.optim.AdamW(
+        head.parameters(), profile.head_rate, (0.9, 0.999), weight_decay=profile.weight_decay
+    )
     plan = loop.Plan(
         steps=profile.head_epochs * per_epoch, per_epoch=per_epoch, seed=seed,
         score="validation_macro_f1", patience=profile.head_patience,
@@ -115,10 +117,15 @@ def probabilities(head: Head, x: np.ndarray) -> np.ndarray:
         return torch.sigmoid(head(torch.from_numpy(np.array(x, np.float32)))).numpy()
 
 
-def stage(profile: Profile, data: Dataset, front: str, how: tuple[str, str, bool], seed: int = 0) -> stages.Stage:
+def stage(
+    profile: Profile, data: Dataset, front: str, how: tuple[str, str, bool], seed: int = 0
+) -> stages.Stage:
     """The stage of one head: `front` end, how = (name, pooling, standardise), training seed."""
     name, pooling, standardise = how
-    parameters = config.section(profile, config.HeadTraining) | {"pooling": pooling, "standardise": standardise}
+    parameters = config.section(profile, config.HeadTraining) | {
+        "pooling": pooling,
+        "standardise": standardise,
+    }
     del parameters["head_seeds"]
     parameters |= {"seed": profile.seed + seed}
     embedding = stages.read(paths.embedding(profile.profile, front)) or {}
@@ -126,14 +133,20 @@ def stage(profile: Profile, data: Dataset, front: str, how: tuple[str, str, bool
     return stages.Stage("head", paths.model(profile.profile, name, seed), parameters, inputs, threads=1)
 
 
-def fit_heads(profile: Profile, data: Dataset, heads: dict[str, tuple[str, str, bool]], seeds: int = 1) -> None:
+def fit_heads(
+    profile: Profile, data: Dataset, heads: dict[str, tuple[str, str, bool]], seeds: int = 1
+) -> None:
     """Stages data/<profile>/models/<name>: heads on frozen embeddings, each with several training seeds.
 
     heads: name -> front end, pooling, standardise. Several at a time, a core each.
     """
     for front in dict.fromkeys(front for front, *_ in heads.values()):
         features.embed_dataset(profile, data, front)
-    jobs = [(profile, data.folder, front, (name, *how), s) for s in range(seeds) for name, (front, *how) in heads.items()]
+    jobs = [
+        (profile, data.folder, front, (name, *how), s)
+        for s in range(seeds)
+        for name, (front, *how) in heads.items()
+    ]
     wanted = [job for job in jobs if not stage(profile, data, *job[2:]).current()]
     if machine.cores() == 1 or len(wanted) < 2:
         for job in wanted:
@@ -149,7 +162,9 @@ def _fit(profile: Profile, folder, front: str, how: tuple[str, str, bool], seed:
     with made.opened() as work:
         if work:
             x = np.asarray(features.pool(features.embed_dataset(profile, data, front), pooling))
-            train, validation = ((x[r], data.labels[r]) for r in (data.rows("train"), data.rows("validation")))
+            train, validation = (
+                (x[r], data.labels[r]) for r in (data.rows("train"), data.rows("validation"))
+            )
             head, history = train_head(train, validation, profile, standardise, profile.seed + seed)
             probability = probabilities(head, x)
             save_file(head.state_dict(), work / "head.safetensors")

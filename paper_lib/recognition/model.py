@@ -95,7 +95,10 @@ def release(model: Path, recordings: dict[str, list[str]], about: dict, target: 
     files = ("config.json", "model.safetensors")
     for name in files:
         shutil.copy(Path(model) / name, target / name)
-    record = {"sha256": {name: stages.digest(target / name) for name in files}, "recordings": recordings} | about
+    record = {
+        "sha256": {name: stages.digest(target / name) for name in files},
+        "recordings": recordings,
+    } | about
     paths.write_beside(target / "release.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

@@ -50,7 +50,9 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def warm_cosine(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
+def warm_cosine(
+    optimiser: torch.optim.Optimizer, steps: int, warmup: float
+) -> torch.optim.lr_scheduler.LambdaLR:
     """The rate rises along a line over the share `warmup` of all `steps`, then falls along half a cosine to 0."""
     rise = warmup * steps
 

@@ -15,14 +15,29 @@ from .finetune import early_head, finetune, head_data, upper_half
 from .head import Head, train_head
 from .model import EffectRecognizer
 
-HIGH = {"upper_optimiser": "adamw", "upper_rate": 3e-3, "upper_head_rate": 1e-3, "upper_seconds": 0.0, "upper_batch": 16}  # gets somewhere in a few thousand steps
-MUON = {"upper_optimiser": "muon", "upper_rate": 1e-3, "upper_head_rate": 1e-3, "upper_seconds": 1.5, "upper_batch": 16}  # profile quick's
+HIGH = {
+    "upper_optimiser": "adamw",
+    "upper_rate": 3e-3,
+    "upper_head_rate": 1e-3,
+    "upper_seconds": 0.0,
+    "upper_batch": 16,
+}  # gets somewhere in a few thousand steps
+MUON = {
+    "upper_optimiser": "muon",
+    "upper_rate": 1e-3,
+    "upper_head_rate": 1e-3,
+    "upper_seconds": 1.5,
+    "upper_batch": 16,
+}  # profile quick's
 # Which head training begins with, and what is other than in the profile.
 RECIPES = {
     "early head, two rates": ("early", HIGH),
     "head alone (control)": ("early", HIGH | {"upper_rate": 0.0}),
     "converged head": ("converged", HIGH),
-    "converged, small rates": ("converged", HIGH | {"upper_rate": 3e-4, "upper_head_rate": 3e-4, "upper_batch": 4}),
+    "converged, small rates": (
+        "converged",
+        HIGH | {"upper_rate": 3e-4, "upper_head_rate": 3e-4, "upper_batch": 4},
+    ),
     "fresh head (both at once)": ("fresh", HIGH),
     "no warm-up": ("early", HIGH | {"warmup": 0.0}),
     "Muon on excerpts": ("converged", MUON),
@@ -38,7 +53,10 @@ def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     train on, a third as many of the validation set to judge.
     """
     few = -(-profile.recipe_recordings // 3)
-    rows = (_drawn(profile, data, "train", profile.recipe_recordings), _drawn(profile, data, "validation", few))
+    rows = (
+        _drawn(profile, data, "train", profile.recipe_recordings),
+        _drawn(profile, data, "validation", few),
+    )
     curves = []
     for i, (name, (begin, changes)) in enumerate(RECIPES.items()):
         for seed in range(profile.seed, profile.seed + seeds):

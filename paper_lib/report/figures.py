@@ -13,15 +13,29 @@ from ..sound import audio, effects
 def spectrograms(clips: dict[str, np.ndarray], rate: int, columns: int = 5) -> plt.Figure:
     """One spectrogram a clip (int16 samples at `rate` Hz), up to 8 kHz, all on one decibel scale."""
     rows = -(-len(clips) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.0 * rows), sharex=True, sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.5 * columns, 2.0 * rows), sharex=True, sharey=True, constrained_layout=True
+    )
     for axis in np.ravel(axes)[len(clips) :]:
         axis.set_axis_off()
     for axis, (name, samples) in zip(np.ravel(axes), clips.items()):
-        *_, picture = axis.specgram(audio.to_float(samples) + 1e-9, NFFT=1024, Fs=rate, noverlap=512, cmap="magma", vmin=-140, vmax=-40, rasterized=True)
+        *_, picture = axis.specgram(
+            audio.to_float(samples) + 1e-9,
+            NFFT=1024,
+            Fs=rate,
+            noverlap=512,
+            cmap="magma",
+            vmin=-140,
+            vmax=-40,
+            rasterized=True,
+        )
         axis.set_title(name, fontsize=9)
         axis.grid(False)
         axis.set_ylim(0, min(8000, rate / 2))
-        axis.set_yticks(np.arange(0, min(8000, rate / 2) + 1, 2000), [f"{f / 1000:g}" for f in np.arange(0, min(8000, rate / 2) + 1, 2000)])
+        axis.set_yticks(
+            np.arange(0, min(8000, rate / 2) + 1, 2000),
+            [f"{f / 1000:g}" for f in np.arange(0, min(8000, rate / 2) + 1, 2000)],
+        )
     figure.supxlabel("time (s)", fontsize=9)
     figure.supylabel("frequency (kHz)", fontsize=9)
     figure.colorbar(picture, ax=axes, label="power density (dB/Hz)", shrink=0.6)
@@ -31,11 +45,22 @@ def spectrograms(clips: dict[str, np.ndarray], rate: int, columns: int = 5) -> p
 def figure_1(history: pd.DataFrame) -> plt.Figure:
     """Figure 1: loss and validation macro-F1 over epochs, the kept epoch ringed. history: model, epoch, train_loss, validation_loss, validation_macro_f1."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), sharex=True, constrained_layout=True)
-    titles = {"train_loss": "training loss", "validation_loss": "validation loss", "validation_macro_f1": "validation macro-F1"}
+    titles = {
+        "train_loss": "training loss",
+        "validation_loss": "validation loss",
+        "validation_macro_f1": "validation macro-F1",
+    }
     for axis, (column, title) in zip(axes, titles.items()):
         for i, (model, part) in enumerate(history.groupby("model", sort=False)):
             color = sns.color_palette()[i]
-            axis.plot(part.epoch, part[column], marker="o" if len(part) < 30 else None, ms=4, label=model, color=color)
+            axis.plot(
+                part.epoch,
+                part[column],
+                marker="o" if len(part) < 30 else None,
+                ms=4,
+                label=model,
+                color=color,
+            )
             trained = part[part.epoch > 0]
             kept = trained.loc[trained.validation_macro_f1.idxmax()]
             axis.plot(kept.epoch, kept[column], marker="o", ms=11, mfc="none", mec=color, mew=1.5)
@@ -46,7 +71,9 @@ def figure_1(history: pd.DataFrame) -> plt.Figure:
         axis.set_xlabel("epoch")
         axis.set_title(title)
         axis.set_ylabel("macro-F1 at 0.5" if column.endswith("f1") else "nats a clip, 13 labels")
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+    )
     return figure
 
 
@@ -58,21 +85,51 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
     run = table[table.source == "run"]
     models = list(run.model.unique())
     figure, axis = plt.subplots(figsize=(11, 4.2), constrained_layout=True)
-    width, support = 0.8 / len(models), run[run.model == models[0]].set_index("effect").support.loc[list(effects.NAMES)].astype(float)
+    width, support = (
+        0.8 / len(models),
+        run[run.model == models[0]].set_index("effect").support.loc[list(effects.NAMES)].astype(float),
+    )
     for m, model in enumerate(models):
         part = run[run.model == model].set_index("effect").loc[list(effects.NAMES)]
         x = np.arange(len(part)) + (m - (len(models) - 1) / 2) * width
         error = np.stack([part.f1 - part.f1_lo, part.f1_hi - part.f1]).clip(0)
-        axis.bar(x, part.f1, width, yerr=error, label=model, error_kw={"elinewidth": 1.1, "ecolor": "black", "capsize": 1.5})
+        axis.bar(
+            x,
+            part.f1,
+            width,
+            yerr=error,
+            label=model,
+            error_kw={"elinewidth": 1.1, "ecolor": "black", "capsize": 1.5},
+        )
         for at in x[part.f1.to_numpy() == 0]:
             axis.text(at, 0.01, "0", ha="center", fontsize=8)
         paper = table[(table.source == "paper") & (table.model == model)].set_index("effect")
         if len(paper):
             label = "the paper's values (GuitarSet)" if model == "finetuned" else None
-            axis.plot(x, paper.f1.loc[list(effects.NAMES)], ls="none", marker="D", ms=4, mfc="white", mec="black", label=label)
+            axis.plot(
+                x,
+                paper.f1.loc[list(effects.NAMES)],
+                ls="none",
+                marker="D",
+                ms=4,
+                mfc="white",
+                mec="black",
+                label=label,
+            )
     always = 2 * support / (support + n_clips)
-    axis.hlines(always, np.arange(len(always)) - 0.45, np.arange(len(always)) + 0.45, color="crimson", lw=1.5, label="claiming it always")
-    axis.set_xticks(range(len(effects.NAMES)), [f"{n}\nn={int(s)}".replace("_", "\n") for n, s in support.items()], fontsize=8)
+    axis.hlines(
+        always,
+        np.arange(len(always)) - 0.45,
+        np.arange(len(always)) + 0.45,
+        color="crimson",
+        lw=1.5,
+        label="claiming it always",
+    )
+    axis.set_xticks(
+        range(len(effects.NAMES)),
+        [f"{n}\nn={int(s)}".replace("_", "\n") for n, s in support.items()],
+        fontsize=8,
+    )
     axis.set_ylim(0, 1.03)
     axis.set_ylabel("F1 (95 % interval over recordings)")
     axis.legend(fontsize=8, ncol=len(models) + 2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
@@ -82,7 +139,16 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
 def confusion_heat(share: pd.DataFrame) -> plt.Figure:
     """`metrics.confusions` as a picture, in percent."""
     figure, axis = plt.subplots(figsize=(7.4, 6), constrained_layout=True)
-    sns.heatmap(100 * share, vmin=0, cmap="rocket_r", annot=True, fmt=".0f", annot_kws={"size": 8}, ax=axis, cbar_kws={"label": "% of the row's clips"})
+    sns.heatmap(
+        100 * share,
+        vmin=0,
+        cmap="rocket_r",
+        annot=True,
+        fmt=".0f",
+        annot_kws={"size": 8},
+        ax=axis,
+        cbar_kws={"label": "% of the row's clips"},
+    )
     axis.axhline(len(effects.NAMES), color="white", lw=4)
     axis.set_xlabel("said without being there")
     axis.set_ylabel("missed (clips)")
@@ -102,7 +168,9 @@ def precision_recall(curves: pd.DataFrame, prevalence: pd.Series) -> plt.Figure:
         axis.set(xlim=(0, 1), ylim=(0, 1.03))
     figure.supxlabel("recall")
     figure.supylabel("precision")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower right", bbox_to_anchor=(0.95, 0.15), frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="lower right", bbox_to_anchor=(0.95, 0.15), frameon=False
+    )
     return figure
 
 
@@ -112,7 +180,9 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
     points: model, x, y, effect, recording.
     """
     models = list(points.model.unique())
-    figure, axes = plt.subplots(2, len(models), figsize=(4.9 * len(models), 8.6), constrained_layout=True, squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(models), figsize=(4.9 * len(models), 8.6), constrained_layout=True, squeeze=False
+    )
     colors = dict(zip(effects.GROUPS, sns.color_palette("colorblind", len(effects.GROUPS))))
     recordings = sorted(points.recording.unique())
     for column, model in enumerate(models):
@@ -120,10 +190,21 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
         for effect in [e for e in effects.EFFECTS if e.name in set(part.effect)]:
             one = part[part.effect == effect.name]
             marker = "os^D"[[e.name for e in effects.EFFECTS if e.group == effect.group].index(effect.name)]
-            axes[0, column].scatter(one.x, one.y, s=34, color=colors[effect.group], marker=marker, label=effect.name, edgecolors="white", linewidths=0.4)
+            axes[0, column].scatter(
+                one.x,
+                one.y,
+                s=34,
+                color=colors[effect.group],
+                marker=marker,
+                label=effect.name,
+                edgecolors="white",
+                linewidths=0.4,
+            )
         for color, recording in zip(sns.color_palette("viridis", len(recordings)), recordings):
             one = part[part.recording == recording]
-            axes[1, column].scatter(one.x, one.y, s=26, color=color, label=recording, edgecolors="white", linewidths=0.4)
+            axes[1, column].scatter(
+                one.x, one.y, s=26, color=color, label=recording, edgecolors="white", linewidths=0.4
+            )
         axes[0, column].set_title(f"{model}, by effect")
         axes[1, column].set_title(f"{model}, by recording")
     for axis in axes.flat:
@@ -152,7 +233,9 @@ def tpooling(drawn: pd.DataFrame) -> plt.Figure:
     """A signal and what TPooling makes of it (Eq. 1). drawn: seconds, signal, tpooling_45."""
     figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
     axis.plot(drawn.seconds, drawn.signal, color="0.7", lw=0.5, label="signal")
-    axis.plot(drawn.seconds, drawn.tpooling_45, color=sns.color_palette()[3], lw=1.5, label="TPooling, K = 45")
+    axis.plot(
+        drawn.seconds, drawn.tpooling_45, color=sns.color_palette()[3], lw=1.5, label="TPooling, K = 45"
+    )
     axis.set(xlabel="s", ylabel="amplitude", xlim=(drawn.seconds.min(), drawn.seconds.max()))
     axis.legend(fontsize=8, loc="lower right")
     return figure
@@ -173,9 +256,17 @@ def envelopes(drawn: pd.DataFrame) -> plt.Figure:
     """Level over time of one clip made several times over. drawn: seconds, level_db, made."""
     figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
     for i, (name, part) in enumerate(drawn.groupby("made", sort=False)):
-        axis.plot(part.seconds, part.level_db, lw=1.6 if i == 0 else 1, color="0.2" if i == 0 else sns.color_palette()[i], label=name)
+        axis.plot(
+            part.seconds,
+            part.level_db,
+            lw=1.6 if i == 0 else 1,
+            color="0.2" if i == 0 else sns.color_palette()[i],
+            label=name,
+        )
     axis.set(xlabel="s", ylabel="change of level (dB)")
-    figure.legend(*axis.get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False)
+    figure.legend(
+        *axis.get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+    )
     return figure
 
 
@@ -184,21 +275,46 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
 
     table: experiment, features, learned, judged, as_it_is and what `experiments.row` returns; per_class: effect, made, f1.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 7), width_ratios=(1.25, 1), constrained_layout=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(12, 7), width_ratios=(1.25, 1), constrained_layout=True
+    )
     names, kinds = list(table.experiment.unique()), list(table.features.unique())
     once = ~(table.as_it_is & table.duplicated(["features", "as_it_is"]))  # (it begins each experiment)
     labels = []
     for y, one in enumerate(table[once].itertuples()):
         color = "0.2" if one.as_it_is else sns.color_palette()[names.index(one.experiment)]
-        left.errorbar(one.macro_f1, y, xerr=[[max(0, one.macro_f1 - one.lo)], [max(0, one.hi - one.macro_f1)]], fmt="os"[kinds.index(one.features)], color=color, capsize=2)
+        left.errorbar(
+            one.macro_f1,
+            y,
+            xerr=[[max(0, one.macro_f1 - one.lo)], [max(0, one.hi - one.macro_f1)]],
+            fmt="os"[kinds.index(one.features)],
+            color=color,
+            capsize=2,
+        )
         left.plot(one.always, y, marker="x", color="0.5")
         if one.as_it_is:
-            left.plot([one.macro_f1] * 2, [y, y + sum(table[once].features == one.features) - 1], color="0.3", ls="--", lw=1, zorder=0)
-        what = "as it is" if one.as_it_is else f"{one.experiment}: {one.learned}" + ("" if one.learned == one.judged else f" → {one.judged}")
+            left.plot(
+                [one.macro_f1] * 2,
+                [y, y + sum(table[once].features == one.features) - 1],
+                color="0.3",
+                ls="--",
+                lw=1,
+                zorder=0,
+            )
+        what = (
+            "as it is"
+            if one.as_it_is
+            else f"{one.experiment}: {one.learned}"
+            + ("" if one.learned == one.judged else f" → {one.judged}")
+        )
         labels.append(what + ("" if one.features == "logmel" else " (codec)"))
     left.set_yticks(range(len(labels)), labels, fontsize=9)
     left.invert_yaxis()
-    left.set(xlabel="macro-F1 (95 % interval over recordings; x: claiming all)", xlim=(0, 1), title="learned → judged")
+    left.set(
+        xlabel="macro-F1 (95 % interval over recordings; x: claiming all)",
+        xlim=(0, 1),
+        title="learned → judged",
+    )
     for made, part in per_class.groupby("made", sort=False):
         right.plot(part.f1, part.effect, ls="none", marker="o", label=made)
     right.invert_yaxis()
@@ -210,11 +326,23 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
 def recipes(curves: pd.DataFrame) -> plt.Figure:
     """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe, seed and a training's history."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), constrained_layout=True)
-    for axis, (column, title) in zip(axes, {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}.items()):
+    for axis, (column, title) in zip(
+        axes, {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}.items()
+    ):
         for color, (name, part) in zip(sns.color_palette(), curves.groupby("recipe", sort=False)):
             for i, (_, one) in enumerate(part.groupby("seed")):
-                axis.plot(one.epoch, one[column], color=color, lw=1.2, marker="o", ms=3, label=name if i == 0 else None)
+                axis.plot(
+                    one.epoch,
+                    one[column],
+                    color=color,
+                    lw=1.2,
+                    marker="o",
+                    ms=3,
+                    label=name if i == 0 else None,
+                )
         axis.set(xlabel="epoch of the upper half", title=title)
     axes[1].set_yscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+    )
     return figure

@@ -11,12 +11,25 @@ from ..evaluation.published import PAPER_TABLE_2, PAPER_TABLE_3
 from ..sound import effects
 from ..sound.rendering import transformer
 
-MODELS = ("chance", "majority", "always", "logmel", "random_frozen", "frozen", "frozen_statistics", "upper_half", "finetuned", "released")
+MODELS = (
+    "chance",
+    "majority",
+    "always",
+    "logmel",
+    "random_frozen",
+    "frozen",
+    "frozen_statistics",
+    "upper_half",
+    "finetuned",
+    "released",
+)
 
 
 def table_1() -> pd.DataFrame:
     """Table 1: the 13 effects with the exact SoX arguments that a chain runs."""
-    rows = [(e.group, e.name, e.method, " ".join(transformer((e.name,)).effects[1:])) for e in effects.EFFECTS]
+    rows = [
+        (e.group, e.name, e.method, " ".join(transformer((e.name,)).effects[1:])) for e in effects.EFFECTS
+    ]
     return pd.DataFrame(rows, columns=["group", "effect", "sox_effect", "sox_arguments"])
 
 
@@ -30,14 +43,32 @@ def table_2(truth, answers: dict[str, np.ndarray], recordings, profile: Profile)
     for model, answer in answers.items():
         if model in PAPER_TABLE_2:
             micro, macro = PAPER_TABLE_2[model]
-            rows.append({"model": model, "source": "paper", "micro_f1": micro, "macro_f1": macro, "n_clips": 66433})
+            rows.append(
+                {"model": model, "source": "paper", "micro_f1": micro, "macro_f1": macro, "n_clips": 66433}
+            )
         ends = intervals.intervals(truth, answer, recordings, profile.bootstrap, profile.seed)
         seeds = len(answer) if answer.ndim == 3 else 1
-        row = {"model": model, "source": "run", "n_clips": len(truth), "n_seeds": seeds} | intervals.mean_score(truth, answer)
+        row = {
+            "model": model,
+            "source": "run",
+            "n_clips": len(truth),
+            "n_seeds": seeds,
+        } | intervals.mean_score(truth, answer)
         for score in ("micro", "macro"):
             row[f"{score}_lo"], row[f"{score}_hi"] = ends[f"{score}_f1"]
         rows.append(row)
-    columns = ["model", "source", "micro_f1", "micro_lo", "micro_hi", "macro_f1", "macro_lo", "macro_hi", "n_clips", "n_seeds"]
+    columns = [
+        "model",
+        "source",
+        "micro_f1",
+        "micro_lo",
+        "micro_hi",
+        "macro_f1",
+        "macro_lo",
+        "macro_hi",
+        "n_clips",
+        "n_seeds",
+    ]
     frame = pd.DataFrame(rows)[columns]
     frame["n_seeds"] = frame["n_seeds"].astype("Int64")
     return frame
@@ -47,8 +78,17 @@ def overview(table: pd.DataFrame) -> str:
     """A Table 2 as the README shows it: Markdown, three decimals, intervals in brackets."""
     lines = ["| model | source | micro-F1 | macro-F1 | clips |", "|---|---|---|---|---|"]
     for row in table.itertuples():
-        score = lambda s: f"{getattr(row, s + '_f1'):.3f}" + ("" if pd.isna(getattr(row, s + "_lo")) else f" ({getattr(row, s + '_lo'):.3f} to {getattr(row, s + '_hi'):.3f})")
-        lines.append(f"| {row.model} | {row.source} | {score('micro')} | {score('macro')} | {row.n_clips:,} |")
+        score = lambda s: (
+            f"{getattr(row, s + '_f1'):.3f}"
+            + (
+                ""
+                if pd.isna(getattr(row, s + "_lo"))
+                else f" ({getattr(row, s + '_lo'):.3f} to {getattr(row, s + '_hi'):.3f})"
+            )
+        )
+        lines.append(
+            f"| {row.model} | {row.source} | {score('micro')} | {score('macro')} | {row.n_clips:,} |"
+        )
     return "\n".join(lines)
 
 
@@ -59,14 +99,32 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
         part = table[table.source == source].set_index("model")
         for score in ("micro_f1", "macro_f1"):
             a, b = part.loc["frozen", score], part.loc["finetuned", score]
-            rows.append({"source": source, "score": score, "frozen": a, "finetuned": b, "absolute": b - a, "relative": (b - a) / a if a else np.nan})
+            rows.append(
+                {
+                    "source": source,
+                    "score": score,
+                    "frozen": a,
+                    "finetuned": b,
+                    "absolute": b - a,
+                    "relative": (b - a) / a if a else np.nan,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def paired_gain(truth, frozen, finetuned, recordings, profile: Profile) -> dict[str, float]:
     """Macro-F1 gain of fine-tuned over frozen with the 95 % interval of the *difference*, the same recordings resampled for both."""
-    lo, hi = intervals.paired_interval(*(intervals.counts(truth, s, recordings) for s in (frozen, finetuned)), profile.bootstrap, profile.seed)
-    return {"gain": intervals.mean_score(truth, finetuned)["macro_f1"] - intervals.mean_score(truth, frozen)["macro_f1"], "lo": lo, "hi": hi}
+    lo, hi = intervals.paired_interval(
+        *(intervals.counts(truth, s, recordings) for s in (frozen, finetuned)),
+        profile.bootstrap,
+        profile.seed,
+    )
+    return {
+        "gain": intervals.mean_score(truth, finetuned)["macro_f1"]
+        - intervals.mean_score(truth, frozen)["macro_f1"],
+        "lo": lo,
+        "hi": hi,
+    }
 
 
 def table_3(truth, answers: dict[str, np.ndarray], recordings, profile: Profile) -> pd.DataFrame:
@@ -77,8 +135,25 @@ def table_3(truth, answers: dict[str, np.ndarray], recordings, profile: Profile)
         lo, hi = intervals.intervals(truth, answer, recordings, profile.bootstrap, profile.seed)["per_class"]
         for j, effect in enumerate(effects.NAMES):
             if model in PAPER_TABLE_2:
-                rows.append({"effect": effect, "model": model, "source": "paper", "f1": PAPER_TABLE_3[effect][list(PAPER_TABLE_2).index(model)]})
-            rows.append({"effect": effect, "model": model, "source": "run", "f1": f1[j], "f1_lo": lo[j], "f1_hi": hi[j], "support": int(truth[:, j].sum())})
+                rows.append(
+                    {
+                        "effect": effect,
+                        "model": model,
+                        "source": "paper",
+                        "f1": PAPER_TABLE_3[effect][list(PAPER_TABLE_2).index(model)],
+                    }
+                )
+            rows.append(
+                {
+                    "effect": effect,
+                    "model": model,
+                    "source": "run",
+                    "f1": f1[j],
+                    "f1_lo": lo[j],
+                    "f1_hi": hi[j],
+                    "support": int(truth[:, j].sum()),
+                }
+            )
     frame = pd.DataFrame(rows)
     frame["support"] = frame["support"].astype("Int64")
     return frame
@@ -91,4 +166,8 @@ def recipe_table(curves: pd.DataFrame) -> pd.DataFrame:
     trained = curves[curves.epoch > 0].reset_index(drop=True)
     best = trained.loc[trained.groupby(["recipe", "seed"], sort=False)[score].idxmax()]
     start, last = (by(curves[curves.epoch == epoch])[score].mean() for epoch in (0, curves.epoch.max()))
-    return by(best)[score].agg(["mean", "min", "max"]).assign(start=start, last=last, map=by(best).validation_map.mean())
+    return (
+        by(best)[score]
+        .agg(["mean", "min", "max"])
+        .assign(start=start, last=last, map=by(best).validation_map.mean())
+    )

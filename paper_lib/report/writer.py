@@ -20,7 +20,12 @@ from ..core.config import Profile
 
 def style() -> None:
     """The look of every figure, and what makes SVG files repeatable."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc={"figure.dpi": 90, "savefig.dpi": 150, "axes.titlesize": 11})
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={"figure.dpi": 90, "savefig.dpi": 150, "axes.titlesize": 11},
+    )
     matplotlib.rcParams["svg.hashsalt"] = "guitar effects"
 
 
@@ -61,7 +66,11 @@ class Report:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    cell = lambda v: "" if v is None or (isinstance(v, float) and np.isnan(v)) else (f"{v:.4g}" if isinstance(v, float) else str(v))
+    cell = lambda v: (
+        ""
+        if v is None or (isinstance(v, float) and np.isnan(v))
+        else (f"{v:.4g}" if isinstance(v, float) else str(v))
+    )
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines) + "\n"

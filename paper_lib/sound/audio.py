@@ -32,14 +32,18 @@ def read(path: Path | str, rate: int, at_least: float = 0.0) -> np.ndarray:
     try:
         samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as problem:
-        raise PaperError(f"{path}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+        raise PaperError(
+            f"{path}: not readable as audio ({problem}); convert it to WAV or FLAC."
+        ) from problem
     if not len(samples):
         raise PaperError(f"{path}: holds no samples; remove it or record it again.")
     if not np.isfinite(samples).all():
         raise PaperError(f"{path}: holds NaN or infinite samples; export it again from its source.")
     mono = resample(samples.mean(axis=1), file_rate, rate)
     if len(mono) < at_least * rate:
-        raise PaperError(f"{path}: lasts {len(mono) / rate:.2f} s, but at least {at_least:g} s are needed for one clip.")
+        raise PaperError(
+            f"{path}: lasts {len(mono) / rate:.2f} s, but at least {at_least:g} s are needed for one clip."
+        )
     return mono
 
 

@@ -113,9 +113,13 @@ def slice_count(recording: Recording, profile: Profile) -> int:
     try:
         info = soundfile.info(recording.path)
     except (soundfile.LibsndfileError, RuntimeError) as problem:
-        raise PaperError(f"{recording.path}: not readable as audio ({problem}); convert it to WAV or FLAC.") from problem
+        raise PaperError(
+            f"{recording.path}: not readable as audio ({problem}); convert it to WAV or FLAC."
+        ) from problem
     # counted in samples at the render rate, as `load` will see them
-    return int(round(info.frames * profile.render_rate / info.samplerate)) // int(round(profile.slice_seconds * profile.render_rate))
+    return int(round(info.frames * profile.render_rate / info.samplerate)) // int(
+        round(profile.slice_seconds * profile.render_rate)
+    )
 
 
 def guitarset_home(profile: Profile) -> Path:
@@ -137,7 +141,9 @@ def fetch_guitarset(profile: Profile) -> str:
             f"then run paper fetch guitarset -p {profile.profile} again."
         ) from problem
     for word, found in zip(("missing", "altered"), dataset.validate(verbose=False)):
-        ours = sorted(path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending))
+        ours = sorted(
+            path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending)
+        )
         if ours:
             raise PaperError(
                 f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run "

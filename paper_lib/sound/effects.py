@@ -27,7 +27,12 @@ CHORUS_VOICES = {
     "depths": [1.2, 2.7, 1.8, 2.2, 1.5],  # ms
     "shapes": ["s", "t", "s", "t", "s"],
 }
-ECHOES = {"n_echos": 3, "delays": [200, 400, 600], "decays": [0.4, 0.2, 0.1], "gain_out": 0.5}  # ms, amplitude ratios
+ECHOES = {
+    "n_echos": 3,
+    "delays": [200, 400, 600],
+    "decays": [0.4, 0.2, 0.1],
+    "gain_out": 0.5,
+}  # ms, amplitude ratios
 
 EFFECTS = (
     Effect("overdrive", "nonlinear", "overdrive", {"gain_db": 5}),
@@ -59,7 +64,9 @@ def check(chain: Chain) -> Chain:
             raise PaperError(f"unknown effect {name!r}; there are: {', '.join(NAMES)}.")
     ranks = [GROUPS.index(BY_NAME[name].group) for name in chain]
     if any(a >= b for a, b in zip(ranks, ranks[1:])):
-        raise PaperError(f"chain {label(chain)!r}: at most one effect of each group, in the order {', '.join(GROUPS)}.")
+        raise PaperError(
+            f"chain {label(chain)!r}: at most one effect of each group, in the order {', '.join(GROUPS)}."
+        )
     return tuple(chain)
 
 

@@ -11,7 +11,13 @@ from scipy.signal import lfilter
 
 from ..core.random import generator_for
 
-VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))  # Hz, first three formants
+VOWELS = (
+    (730, 1090, 2440),
+    (270, 2290, 3010),
+    (300, 870, 2240),
+    (530, 1840, 2480),
+    (570, 840, 2410),
+)  # Hz, first three formants
 
 
 def _envelope(rng, n: int, rate: int) -> np.ndarray:
@@ -24,14 +30,21 @@ def _envelope(rng, n: int, rate: int) -> np.ndarray:
 def _pitch(rng, n: int, rate: int, low: float, high: float) -> np.ndarray:
     """(n,) phase in cycles of a pitch between `low` and `high` Hz, gliding a little, with vibrato."""
     t = np.arange(n) / rate
-    hertz = low * (high / low) ** rng.random() * 2 ** (rng.normal(0, 0.05) * t + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(3, 8) * t))
+    hertz = (
+        low
+        * (high / low) ** rng.random()
+        * 2 ** (rng.normal(0, 0.05) * t + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(3, 8) * t))
+    )
     return np.cumsum(hertz) / rate
 
 
 def _tone(rng, n: int, rate: int) -> np.ndarray:
     phase, slope = _pitch(rng, n, rate, 60, 1200), rng.uniform(0.5, 2.5)
     top = int(min(40, 0.45 * rate / (np.diff(phase).max() * rate)))
-    return sum(k**-slope * rng.uniform(0.2, 1) * np.sin(2 * np.pi * (k * phase + rng.random())) for k in range(1, max(2, top)))
+    return sum(
+        k**-slope * rng.uniform(0.2, 1) * np.sin(2 * np.pi * (k * phase + rng.random()))
+        for k in range(1, max(2, top))
+    )
 
 
 def _noise(rng, n: int, rate: int) -> np.ndarray:
@@ -52,7 +65,11 @@ def sound(i: int, samples: int, rate: int) -> np.ndarray:
     """(samples,) float32, peak 1: sound number `i`, one to three layers of tone, noise and voice."""
     rng, out = generator_for(0, "sound", i), np.zeros(samples)
     for _ in range(rng.integers(1, 4)):
-        layer = (_tone, _noise, _voice)[rng.choice(3, p=(0.5, 0.2, 0.3))](rng, samples, rate) * _envelope(rng, samples, rate)
+        layer = (_tone, _noise, _voice)[rng.choice(3, p=(0.5, 0.2, 0.3))](rng, samples, rate) * _envelope(
+            rng, samples, rate
+        )
         out += 10 ** rng.uniform(-1, 0) * layer / (np.abs(layer).max() + 1e-9)
-    out = out / (np.abs(out).max() + 1e-9) + 10 ** rng.uniform(-4, -2) * rng.standard_normal(samples)  # a room is never silent
+    out = out / (np.abs(out).max() + 1e-9) + 10 ** rng.uniform(-4, -2) * rng.standard_normal(
+        samples
+    )  # a room is never silent
     return (out / np.abs(out).max()).astype(np.float32)

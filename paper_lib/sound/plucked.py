@@ -58,15 +58,57 @@ class Style:
 
 MAJOR, MINOR_PENTATONIC = (0, 2, 4, 5, 7, 9, 11), (0, 3, 5, 7, 10)
 STYLES = {
-    "BN": Style((110, 150), (0, 1.5, 3, 4, 5.5, 7), ((0, 4, 7, 11), (2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 9, 14)), 0.8, 0.010, MAJOR, 0.6),
-    "Funk": Style((90, 120), (0, 0.5, 1.5, 2.5, 3, 4.5, 5, 6.5), ((0, 4, 10, 14), (5, 9, 15, 19)), 0.35, 0.006, MINOR_PENTATONIC, 0.7),
-    "Jazz": Style((100, 180), (0, 3, 4, 7), ((2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 7, 11), (9, 12, 16, 19)), 0.6, 0.012, MAJOR, 0.65),
-    "Rock": Style((90, 140), (0, 2, 3, 4, 5, 6, 7), ((0, 7, 12), (5, 12, 17), (7, 14, 19), (0, 7, 12)), 0.9, 0.008, MINOR_PENTATONIC, 0.6),
-    "SS": Style((70, 110), (0, 2, 3, 5, 6, 7), ((0, 4, 7, 12), (9, 12, 16, 21), (5, 9, 12, 17), (7, 11, 14, 19)), 1.2, 0.020, MAJOR, 0.5),
+    "BN": Style(
+        (110, 150),
+        (0, 1.5, 3, 4, 5.5, 7),
+        ((0, 4, 7, 11), (2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 9, 14)),
+        0.8,
+        0.010,
+        MAJOR,
+        0.6,
+    ),
+    "Funk": Style(
+        (90, 120),
+        (0, 0.5, 1.5, 2.5, 3, 4.5, 5, 6.5),
+        ((0, 4, 10, 14), (5, 9, 15, 19)),
+        0.35,
+        0.006,
+        MINOR_PENTATONIC,
+        0.7,
+    ),
+    "Jazz": Style(
+        (100, 180),
+        (0, 3, 4, 7),
+        ((2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 7, 11), (9, 12, 16, 19)),
+        0.6,
+        0.012,
+        MAJOR,
+        0.65,
+    ),
+    "Rock": Style(
+        (90, 140),
+        (0, 2, 3, 4, 5, 6, 7),
+        ((0, 7, 12), (5, 12, 17), (7, 14, 19), (0, 7, 12)),
+        0.9,
+        0.008,
+        MINOR_PENTATONIC,
+        0.6,
+    ),
+    "SS": Style(
+        (70, 110),
+        (0, 2, 3, 5, 6, 7),
+        ((0, 4, 7, 12), (9, 12, 16, 21), (5, 9, 12, 17), (7, 11, 14, 19)),
+        1.2,
+        0.020,
+        MAJOR,
+        0.5,
+    ),
 }
 
 
-def note(midi: float, seconds: float, velocity: float, player: Player, rng: np.random.Generator) -> np.ndarray:
+def note(
+    midi: float, seconds: float, velocity: float, player: Player, rng: np.random.Generator
+) -> np.ndarray:
     """One plucked string: (samples,) float64 at 44.1 kHz, peak about `velocity`."""
     f0 = 440.0 * 2 ** ((midi - 69) / 12)
     partials = np.arange(1, max(2, min(60, int(10_000 / f0))) + 1)
@@ -99,7 +141,14 @@ def body(player: Player) -> np.ndarray:
     """Impulse response of body and room: air and top-plate modes beside the direct sound, 0.25 s at 44.1 kHz."""
     t = np.arange(int(0.25 * RATE)) / RATE
     response = np.zeros_like(t)
-    for ratio, gain, q in ((1.0, 1.0, 9), (1.95, 1.0, 14), (2.3, 0.5, 18), (3.9, 0.35, 22), (5.6, 0.25, 25), (8.4, 0.2, 28)):
+    for ratio, gain, q in (
+        (1.0, 1.0, 9),
+        (1.95, 1.0, 14),
+        (2.3, 0.5, 18),
+        (3.9, 0.35, 22),
+        (5.6, 0.25, 25),
+        (8.4, 0.2, 28),
+    ):
         f = player.air_mode * ratio
         response += gain * f * np.exp(-np.pi * f / q * t) * np.sin(2 * np.pi * f * t)
     response *= 1.2e-4
@@ -120,7 +169,13 @@ def comping(style: Style, root: int, beats: float, rng: np.random.Generator):
             voices = [root + s for s in chord] if hit % 4 == 0 else [root + s for s in chord[1:]]
             order = voices if rng.random() < 0.8 else voices[::-1]
             for string, midi in enumerate(order):
-                yield bar * 4 + hit / 2, midi, style.hold * (until - hit) / 2, accent * rng.uniform(0.8, 1), string * style.arpeggio
+                yield (
+                    bar * 4 + hit / 2,
+                    midi,
+                    style.hold * (until - hit) / 2,
+                    accent * rng.uniform(0.8, 1),
+                    string * style.arpeggio,
+                )
 
 
 def soloing(style: Style, root: int, beats: float, rng: np.random.Generator):
@@ -144,7 +199,9 @@ def names() -> list[str]:
             for s, style in enumerate(STYLES):
                 for player in range(len(PLAYERS)):
                     k = (key * 5 + s * 2 + player * 7 + (part == "solo")) % 12
-                    tempo = int(generator_for(0, "tempo", style, player, k, part).integers(*STYLES[style].tempo))
+                    tempo = int(
+                        generator_for(0, "tempo", style, player, k, part).integers(*STYLES[style].tempo)
+                    )
                     out.append(f"p{player}_{style}-{tempo}-{KEYS[k]}_{part}")
     return out
 

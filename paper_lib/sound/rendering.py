@@ -24,10 +24,15 @@ def lead_span(profile: Profile) -> tuple[float, float]:
     return (SETTLED, profile.lead_seconds) if profile.lead_seconds else (0.0, 0.0)
 
 
-def draw_lead(span: tuple[float, float], seed: int, recording: str, slice_: int, chain: effects.Chain) -> float:
+def draw_lead(
+    span: tuple[float, float], seed: int, recording: str, slice_: int, chain: effects.Chain
+) -> float:
     """Seconds of silence before one clip, in whole hundredths, drawn evenly within `span` from the clip's own generator."""
     least, most = (round(100 * seconds) for seconds in span)
-    return int(generator_for(seed, "lead", recording, slice_, effects.label(chain)).integers(least, most + 1)) / 100
+    return (
+        int(generator_for(seed, "lead", recording, slice_, effects.label(chain)).integers(least, most + 1))
+        / 100
+    )
 
 
 def chains_of(profile: Profile, recording: str, slice_: int, plan: str | None = None) -> list[effects.Chain]:
@@ -35,7 +40,9 @@ def chains_of(profile: Profile, recording: str, slice_: int, plan: str | None = 
     the slice's own generator; as many from another `plan`."""
     own = effects.plan(profile.chain_plan, profile.include_dry)
     whole = effects.plan(plan, profile.include_dry) if plan else own
-    drawn = generator_for(profile.seed, "chains", recording, slice_).permutation(len(whole))[: profile.chains_per_slice or len(own)]
+    drawn = generator_for(profile.seed, "chains", recording, slice_).permutation(len(whole))[
+        : profile.chains_per_slice or len(own)
+    ]
     return [whole[i] for i in sorted(drawn)]
 
 
@@ -49,7 +56,9 @@ def transformer(chain: effects.Chain) -> sox.Transformer:
     return tfm
 
 
-def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None, lead: float = 0.0) -> np.ndarray:
+def render(
+    samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None, lead: float = 0.0
+) -> np.ndarray:
     """Apply `chain` to (n,) int16 at `rate` Hz; (m,) int16 at `out_rate`, cut to the input's duration.
 
     SoX starts anew for every clip: its overdrive with a click, its LFOs at the same phase. `lead` seconds of silence go through the chain
@@ -63,14 +72,18 @@ def render(samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int |
         raise PaperError(f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}.")
     tfm, before = transformer(chain), round(lead * rate)
     try:
-        out = tfm.build_array(input_array=np.concatenate([np.zeros(before, np.int16), samples]), sample_rate_in=rate)
+        out = tfm.build_array(
+            input_array=np.concatenate([np.zeros(before, np.int16), samples]), sample_rate_in=rate
+        )
     except sox.SoxError as problem:
         machine.require_sox()
         message = str(problem).partition("Stderr:")[2].strip() or str(problem)
         raise PaperError(f"SoX failed on chain {effects.label(chain)}: {message}") from problem
     out = out[before : before + len(samples)]
     if len(out) < len(samples):
-        raise PaperError(f"SoX returned {len(out)} samples instead of {len(samples)} for chain {effects.label(chain)}.")
+        raise PaperError(
+            f"SoX returned {len(out)} samples instead of {len(samples)} for chain {effects.label(chain)}."
+        )
     if out_rate == rate:
         return out
     wanted = int(round(len(samples) * out_rate / rate))
@@ -96,7 +109,10 @@ def clip_length(profile: Profile) -> int:
 def render_recording(recording: corpus.Recording, profile: Profile) -> dict[str, np.ndarray]:
     """Every slice of one recording through its chains: `clips` (slices x chains, samples) int16 at 16 kHz."""
     machine.require_sox()
-    expected, cut = corpus.slice_count(recording, profile), corpus.slices(corpus.load(recording, profile), profile)
+    expected, cut = (
+        corpus.slice_count(recording, profile),
+        corpus.slices(corpus.load(recording, profile), profile),
+    )
     if len(cut) != expected:
         raise PaperError(
             f"{recording.path}: holds {len(cut)} slices, although its header promises {expected}: "
@@ -166,7 +182,12 @@ def _index(found: list[corpus.Recording], counts: list[int], profile: Profile) -
     """One row a clip, in the data set's order."""
     rows = []
     for recording, count in zip(found, counts, strict=True):
-        facts = {"recording": recording.name, "player": recording.player, "style": recording.style, "part": recording.part}
+        facts = {
+            "recording": recording.name,
+            "player": recording.player,
+            "style": recording.style,
+            "part": recording.part,
+        }
         for s in range(count):
             for chain in chains_of(profile, recording.name, s):
                 lead = draw_lead(lead_span(profile), profile.seed, recording.name, s, chain)
