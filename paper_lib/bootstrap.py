@@ -1,7 +1,7 @@
 """Set up all that a run needs on a bare machine: virtual environment, locked packages, SoX.
 
-Standard library only: ``python3 paper_lib/bootstrap.py`` (make calls it). ``--test`` also wants the packages
-of the test and check groups, and the browser that one test drives.
+Standard library only: ``python3 paper_lib/bootstrap.py`` (make calls it). ``--test`` also wants the
+packages of the test and check groups, and the browser that one test drives.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-UV = "uv==0.13.9"  # installs the locked packages ten times as fast as pip; pip does it where uv cannot
+# installs the locked packages ten times as fast as pip; pip does it where uv cannot
+UV = "uv==0.13.9"
 
 
 def stop(message: str) -> None:
@@ -36,27 +37,38 @@ def apt(*packages: str) -> bool:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     say(f"installing {' '.join(packages)} with apt-get")
-    quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+    }
     run("apt-get", "update", "-qq", **quiet)
-    return (
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, **quiet).returncode == 0
-    )
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]
+    return run(*install, *packages, **quiet).returncode == 0
 
 
 def environment() -> None:
     """Make .venv, if it is not there."""
-    if PYTHON.exists() and run(PYTHON, "-c", "import pip", stderr=subprocess.DEVNULL).returncode == 0:
+    if (
+        PYTHON.exists()
+        and run(PYTHON, "-c", "import pip", stderr=subprocess.DEVNULL).returncode == 0
+    ):
         return
     missing = run(sys.executable, "-c", "import ensurepip", stderr=subprocess.DEVNULL).returncode
     if missing and not apt(f"python3.{sys.version_info.minor}-venv"):
-        stop("Python's venv module is missing; as root: apt-get install python3-venv. Then run make again.")
+        stop(
+            "Python's venv module is missing; as root: apt-get install python3-venv. "
+            "Then run make again."
+        )
     say("making the virtual environment .venv")
     if run(sys.executable, "-m", "venv", "--clear", VENV).returncode:
         stop("the virtual environment could not be made; see the lines above.")
 
 
 def torch_options(pin: str) -> list[str]:
-    """How to install torch: never a CUDA build by accident. Asks pip before several GB are on their way."""
+    """How to install torch: never a CUDA build by accident.
+
+    Asks pip before several GB are on their way.
+    """
     index = os.environ.get("TORCH_INDEX_URL")
     extra = ["--index-url", index] if index else []
     ask = [*PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", *extra, pin]
@@ -70,9 +82,10 @@ def torch_options(pin: str) -> list[str]:
     cuda = "+cu" in version or (linux_default and ("nvidia" in needs or "cuda" in needs))
     if cuda and not (os.path.exists("/dev/nvidia0") or os.environ.get("ALLOW_CUDA")):
         stop(
-            f"pip would take the CUDA build of {pin} (several GB), but no NVIDIA GPU is here. Set "
-            "TORCH_INDEX_URL to the index of CPU wheels that PyTorch's 'Get Started' page names for "
-            "'Compute Platform: CPU', or ALLOW_CUDA=1 to take it all the same; then run make again."
+            f"pip would take the CUDA build of {pin} (several GB), but no NVIDIA GPU is here. "
+            "Set TORCH_INDEX_URL to the index of CPU wheels that PyTorch's 'Get Started' page "
+            "names for 'Compute Platform: CPU', or ALLOW_CUDA=1 to take it all the same; "
+            "then run make again."
         )
     say(f"torch: pip takes {version} ({'CUDA' if cuda else 'CPU'} build)")
     return extra if cuda else [*extra, "--no-deps"]
@@ -87,11 +100,17 @@ def locked(file: Path) -> list[str]:
 def install(pins: list[str]) -> None:
     """Exactly these packages, and nothing that they would pull in."""
     fast = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON, "--no-deps"]
-    if run(*PIP, UV, stderr=subprocess.DEVNULL).returncode == 0 and run(*fast, *pins).returncode == 0:
+    if (
+        run(*PIP, UV, stderr=subprocess.DEVNULL).returncode == 0
+        and run(*fast, *pins).returncode == 0
+    ):
         return
     say("installing with pip (slower)")
     if run(*PIP, "--no-deps", *pins).returncode:
-        stop("pip failed, see its message above; mend that and run make again, what is installed stays.")
+        stop(
+            "pip failed, see its message above; mend that and run make again, "
+            "what is installed stays."
+        )
 
 
 def packages(test: bool) -> None:
@@ -99,14 +118,18 @@ def packages(test: bool) -> None:
     files = [ROOT / "requirements.lock"] + ([ROOT / "requirements-dev.lock"] if test else [])
     for file in files:
         stamp = VENV / f"ready-{file.stem}"
-        wanted = hashlib.sha256(file.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        sources = file.read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+        wanted = hashlib.sha256(sources).hexdigest()
         if stamp.exists() and stamp.read_text() == wanted:
             continue
         pins = locked(file)
         say(f"installing {len(pins)} locked packages ({file.name})")
         for pin in [p for p in pins if p.startswith("torch==")]:
             if run(*PIP, *torch_options(pin), pin).returncode:
-                stop(f"{pin} could not be installed, see pip's message above; mend that and run make again.")
+                stop(
+                    f"{pin} could not be installed, see pip's message above; "
+                    "mend that and run make again."
+                )
             pins.remove(pin)
         install(pins)
         if (
@@ -121,11 +144,16 @@ def sox() -> None:
     """SoX 14.4.2, by which the data set is defined."""
 
     def version() -> str:
-        return run("sox", "--version", capture_output=True, text=True).stdout if shutil.which("sox") else ""
+        if not shutil.which("sox"):
+            return ""
+        return run("sox", "--version", capture_output=True, text=True).stdout
 
     if "14.4.2" not in version() and not (apt("sox") and "14.4.2" in version()):
         found = version().strip() or "none found"
-        stop(f"SoX 14.4.2 is needed ({found}); as root on Debian: apt-get install sox. Then run make again.")
+        stop(
+            f"SoX 14.4.2 is needed ({found}); as root on Debian: apt-get install sox. "
+            "Then run make again."
+        )
 
 
 def browser() -> None:
@@ -133,8 +161,8 @@ def browser() -> None:
     there = shutil.which("chromium") and shutil.which("chromedriver")
     if not there and not apt("chromium", "chromium-driver"):
         say(
-            "no chromium and chromedriver: the test that drives JupyterLab in a browser will be skipped "
-            "(as root on Debian: apt-get install chromium chromium-driver)"
+            "no chromium and chromedriver: the test that drives JupyterLab in a browser will be "
+            "skipped (as root on Debian: apt-get install chromium chromium-driver)"
         )
 
 

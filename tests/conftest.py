@@ -26,7 +26,9 @@ ORACLE = paths.ROOT.parent / "shared" / "oracle"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a few seconds (left out by make check)")
+    config.addinivalue_line(
+        "markers", "slow: takes more than a few seconds (left out by make check)"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def oracle() -> Path:
-    """Real GuitarSet clips and an independent group's renderings of one of them; not ours to ship."""
+    """Real GuitarSet clips and an independent group's renderings of one; not ours to ship."""
     if not ORACLE.exists():
         pytest.skip("the oracle's GuitarSet clips are not beside this checkout (../shared/oracle)")
     return ORACLE

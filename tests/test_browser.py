@@ -27,7 +27,8 @@ def test_notebook_01_runs_in_jupyterlab(tmp_path):
 
     book = nbformat.read(paths.NOTEBOOKS / "01_render_dataset.ipynb", 4)
     for cell in book.cells:
-        if "parameters" in cell.metadata.get("tags", []):  # as a student would type another profile's values
+        # as a student would type another profile's values
+        if "parameters" in cell.metadata.get("tags", []):
             cell.source += "".join(
                 f"\n{name} = {value!r}" for name, value in asdict(config.load("tiny")).items()
             )
@@ -87,19 +88,20 @@ def test_notebook_01_runs_in_jupyterlab(tmp_path):
         driver.get(f"http://127.0.0.1:{port}/lab/tree/lesson.ipynb?reset")
         wait = WebDriverWait(driver, 90)
         wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell"))
-        wait.until(
-            lambda d: (
-                d.execute_script(
-                    "const s = window.jupyterapp.shell.currentWidget?.sessionContext; return s?.isReady && s.session?.kernel?.status"
-                )
-                == "idle"
-            )
+        status = (
+            "const s = window.jupyterapp.shell.currentWidget?.sessionContext; "
+            "return s?.isReady && s.session?.kernel?.status"
         )
+        wait.until(lambda d: d.execute_script(status) == "idle")
         driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         deadline = time.time() + 240
         while time.time() < deadline:
             driver.execute_script("window.jupyterapp.commands.execute('docmanager:save')")
-            code = [c for c in nbformat.read(tmp_path / "lesson.ipynb", 4).cells if c.cell_type == "code"]
+            code = [
+                c
+                for c in nbformat.read(tmp_path / "lesson.ipynb", 4).cells
+                if c.cell_type == "code"
+            ]
             if all(c.execution_count for c in code) or any(
                 o.output_type == "error" for c in code for o in c.outputs
             ):
@@ -108,7 +110,11 @@ def test_notebook_01_runs_in_jupyterlab(tmp_path):
         assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
         assert not [o for c in code for o in c.outputs if o.output_type == "error"]
         assert (
-            sum("data:audio/flac" in o.get("data", {}).get("text/html", "") for c in code for o in c.outputs)
+            sum(
+                "data:audio/flac" in o.get("data", {}).get("text/html", "")
+                for c in code
+                for o in c.outputs
+            )
             >= 3
         )
         assert sum("image/png" in o.get("data", {}) for c in code for o in c.outputs) >= 1

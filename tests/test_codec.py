@@ -1,4 +1,7 @@
-"""The codec, its loader, the hub (through a loopback server) and the embedding (notebook 02, sections 1 and 2)."""
+"""The codec, its loader, the hub and the embedding (notebook 02, sections 1 and 2).
+
+The hub is a loopback server.
+"""
 
 import hashlib
 import http.server
@@ -45,15 +48,17 @@ def test_the_shipped_codec_loads_in_eval_mode_and_repeats_itself():
 @pytest.mark.parametrize("name", ["shipped", "hub:3kbps", "hub:1kbps"])
 def test_the_two_halves_in_a_row_are_the_encoder(name):
     network = l3ac.build(l3ac.config_of(name))
-    encoder, x = Encoder(network), 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    encoder = Encoder(network)
+    x = 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         halfway = encoder.lower(x)
         padded = torch.nn.functional.pad(x, (0, -x.shape[1] % network.mc.hop_length))
         assert torch.equal(encoder(halfway), encoder(x))
-        assert encoder(x) == pytest.approx(network.en_encoder(network.encoder(padded[:, None])), abs=1e-4)
-    assert (
-        halfway.shape[2] >= encoder(x).shape[1]
-    )  # the upper half works at the frame rate (1kbps: and compresses it further)
+        assert encoder(x) == pytest.approx(
+            network.en_encoder(network.encoder(padded[:, None])), abs=1e-4
+        )
+    # the upper half works at the frame rate (1kbps: and compresses it further)
+    assert halfway.shape[2] >= encoder(x).shape[1]
     assert len(encoder.upper_parameters()) < len(list(encoder.parameters()))
 
 
@@ -72,7 +77,7 @@ def test_altered_or_missing_shipped_weights_are_refused(tmp_path, monkeypatch):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(PaperError, match="encoder.safetensors has the wrong SHA-256"):
+    with pytest.raises(PaperError, match=r"encoder\.safetensors has the wrong SHA-256"):
         l3ac.load("shipped")
     file.unlink()
     with pytest.raises(PaperError, match="git checkout data/weights"):
@@ -84,9 +89,9 @@ def test_the_embedding_of_a_data_set_equals_the_open_formula(small):
     network = l3ac.load(run.codec)
     with torch.inference_mode():
         for row in (0, 100, len(data) - 1):
-            frames = network.en_encoder(network.encoder(torch.from_numpy(data.clips([row]))[:, None]))[
-                0
-            ].numpy()
+            frames = network.en_encoder(
+                network.encoder(torch.from_numpy(data.clips([row]))[:, None])
+            )[0].numpy()
             assert array[row, 0] == pytest.approx(frames.mean(0), abs=2e-5)
             assert array[row, 2] == pytest.approx(np.abs(np.diff(frames, axis=0)).mean(0), abs=2e-5)
 
@@ -94,11 +99,17 @@ def test_the_embedding_of_a_data_set_equals_the_open_formula(small):
 @pytest.mark.parametrize("name", ["shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_the_fast_way_through_the_encoder_is_l3acs_own(name, gradients):
-    """Folded units, tiles, trends by doubling, attention by blocks: equal up to rounding, for any length."""
+    """Folded units, tiles, trends by doubling, attention by blocks: equal up to rounding.
+
+    For any length.
+    """
     network = l3ac.build(l3ac.config_of(name)) if name != "shipped" else l3ac.load("shipped")
     generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():  # (gains and offsets are 1 and 0 in an untrained network)
-        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
+    # (gains and offsets are 1 and 0 in an untrained network)
+    for parameter in network.parameters():
+        parameter.data.add_(
+            0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+        )
     encoder = Encoder(network)
     for samples, level in ((23_456, 0.1), (65_001, 0.1), (16_000, 0.0)):
         x = level * torch.randn(2, samples, generator=generator)
@@ -144,7 +155,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
     assert upper.numpy() == pytest.approx(array[rows], abs=2e-3)
 
 
-# --- the hub ----------------------------------------------------------------------------------------------------------
+# --- the hub --------------------------------------------------------------------------------------
 
 REVISION = "5f" * 20
 
@@ -196,7 +207,17 @@ def published() -> dict[str, bytes]:
     return files
 
 
-LOAD = "import json,sys; from paper_lib import PaperError; from paper_lib.codec import l3ac\ntry:\n    n = l3ac.load('hub:3kbps'); print('ok', n.training, float(n.encoder.blocks[0].conv_1.bias.sum()), l3ac.parameter_counts(n)['whole'])\nexcept PaperError as e:\n    print('refused:', e)"
+LOAD = """
+from paper_lib import PaperError
+from paper_lib.codec import l3ac
+
+try:
+    n = l3ac.load("hub:3kbps")
+    bias = float(n.encoder.blocks[0].conv_1.bias.sum())
+    print("ok", n.training, bias, l3ac.parameter_counts(n)["whole"])
+except PaperError as e:
+    print("refused:", e)
+"""
 
 
 def load_in_a_fresh_process(address: str, folder) -> str:
@@ -224,12 +245,13 @@ def test_hub_weights_are_pinned_verified_and_cached(serve, published, tmp_path):
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
     behaviour = {}
     address = serve(hub_server(published, declared, behaviour))
-    assert load_in_a_fresh_process(address, tmp_path).startswith(
-        "ok False"
-    ) and "10307288" in load_in_a_fresh_process(address, tmp_path)
+    assert load_in_a_fresh_process(address, tmp_path).startswith("ok False")
+    assert "10307288" in load_in_a_fresh_process(address, tmp_path)
     pins = json.loads((tmp_path / "pins.json").read_text())["3kbps"]
     assert pins["revision"] == REVISION and pins["sha256"] == declared
-    assert all(revision == REVISION for method, revision, _ in behaviour["requests"] if method == "GET")
+    assert all(
+        revision == REVISION for method, revision, _ in behaviour["requests"] if method == "GET"
+    )
     before = len(behaviour["requests"])
     load_in_a_fresh_process(address, tmp_path)
     assert len(behaviour["requests"]) == before, "a pinned model in the cache asks the hub nothing"
@@ -241,7 +263,9 @@ def test_wrong_bytes_of_the_right_size_are_refused_and_not_kept(serve, published
     wrong = dict(published) | {file: published[file][:-1] + bytes([published[file][-1] ^ 1])}
     said = load_in_a_fresh_process(serve(hub_server(wrong, declared, {})), tmp_path)
     assert said.startswith("refused:") and "wrong SHA-256" in said and file in said
-    assert load_in_a_fresh_process(serve(hub_server(published, declared, {})), tmp_path).startswith("ok")
+    assert load_in_a_fresh_process(serve(hub_server(published, declared, {})), tmp_path).startswith(
+        "ok"
+    )
 
 
 def test_an_unreachable_hub_a_dropped_file_and_an_unknown_one(serve, published, tmp_path):
@@ -255,14 +279,26 @@ def test_an_unreachable_hub_a_dropped_file_and_an_unknown_one(serve, published, 
 
 
 def test_the_eager_formulas_are_l3acs_own():
-    """`codec` replaces two compiled functions of l3ac; in a process that does not, the same network gives the same numbers."""
-    code = "import torch, json; from l3ac import CONFIG_DIR, L3ACConfig; from l3ac.en_codec import EnCodec\n{}\ntorch.manual_seed(0); n = EnCodec(L3ACConfig(config_file=CONFIG_DIR / '3kbps.toml').network_config).eval(); x = torch.randn(1, 960)\nwith torch.inference_mode(): print(json.dumps(n(x)['generated_audio'][0].tolist()))"
-    plain, ours = (
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", code.format(more)], capture_output=True, text=True, cwd=paths.ROOT
-            ).stdout
-        )
-        for more in ("", "import paper_lib.codec.l3ac")
+    """`codec` replaces two compiled functions of l3ac; the numbers stay.
+
+    The same network, in a process that replaces them and in one that does not.
+    """
+    code = (
+        "import torch, json\n"
+        "from l3ac import CONFIG_DIR, L3ACConfig\n"
+        "from l3ac.en_codec import EnCodec\n"
+        "{}\n"
+        "torch.manual_seed(0)\n"
+        "n = EnCodec(L3ACConfig(config_file=CONFIG_DIR / '3kbps.toml').network_config).eval()\n"
+        "x = torch.randn(1, 960)\n"
+        "with torch.inference_mode():\n"
+        "    print(json.dumps(n(x)['generated_audio'][0].tolist()))\n"
     )
+
+    def audio_of(script: str) -> list[float]:
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT)
+        return json.loads(done.stdout)
+
+    plain, ours = (audio_of(code.format(more)) for more in ("", "import paper_lib.codec.l3ac"))
     assert plain == pytest.approx(ours, abs=1e-6) and np.ptp(plain) > 0

@@ -10,7 +10,7 @@ import soundfile
 
 from paper_lib.core import machine, paths
 from paper_lib.recognition import finetune
-from paper_lib.sound import audio, effects
+from paper_lib.sound import effects
 
 
 def fails(done, *words):
@@ -56,31 +56,32 @@ def test_render_is_the_oracles_renderer(command, oracle, tmp_path):
 def test_a_rendered_file_does_not_begin_with_soxs_click(command, tmp_path):
     soundfile.write(tmp_path / "nothing.wav", np.zeros(22_050), 44_100)
     for lead, loudest in (((), (0, 2)), (("--lead", 0), (1000, 5000))):
-        assert (
-            command(
-                "render", tmp_path / "nothing.wav", tmp_path / "out.wav", "--chain", "overdrive", *lead
-            ).returncode
-            == 0
-        )
-        assert (
-            loudest[0]
-            <= np.abs(soundfile.read(tmp_path / "out.wav", dtype="int16")[0].astype(int)).max()
-            <= loudest[1]
-        )
+        files = (tmp_path / "nothing.wav", tmp_path / "out.wav")
+        assert command("render", *files, "--chain", "overdrive", *lead).returncode == 0
+        peak = np.abs(soundfile.read(files[1], dtype="int16")[0].astype(int)).max()
+        assert loudest[0] <= peak <= loudest[1]
 
 
 def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
     tone = make_tone(tmp_path / "a.wav", 1.0)
-    fails(command("render", tone, tmp_path / "b.wav", "--chain", "reverb", "--lead", -1), "--lead is -1")
     fails(
-        command("render", tone, tmp_path / "b.wav", "--chain", "fuzz"), "unknown effect 'fuzz'", "overdrive"
+        command("render", tone, tmp_path / "b.wav", "--chain", "reverb", "--lead", -1),
+        "--lead is -1",
+    )
+    fails(
+        command("render", tone, tmp_path / "b.wav", "--chain", "fuzz"),
+        "unknown effect 'fuzz'",
+        "overdrive",
     )
     fails(
         command("render", tmp_path / "none.wav", tmp_path / "b.wav", "--chain", "reverb"),
         "none.wav",
         "no such audio file",
     )
-    fails(command("render", tone, tmp_path / "no" / "b.wav", "--chain", "reverb"), "could not be written")
+    fails(
+        command("render", tone, tmp_path / "no" / "b.wav", "--chain", "reverb"),
+        "could not be written",
+    )
     (tmp_path / "text.wav").write_text("text")
     fails(
         command("render", tmp_path / "text.wav", tmp_path / "b.wav", "--chain", "reverb"),
@@ -98,7 +99,9 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["files"][str(tone)]
     assert (
-        len(rows) == 2 and list(rows[0]) == list(effects.NAMES) and all(0 <= p <= 1 for p in rows[0].values())
+        len(rows) == 2
+        and list(rows[0]) == list(effects.NAMES)
+        and all(0 <= p <= 1 for p in rows[0].values())
     )
     assert "0.0 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
     fails(command("recognize", tone, "--model", tmp_path / "nothing"), "no recognizer in")
@@ -112,13 +115,17 @@ def test_unknown_profile_notebook_and_reference(command):
         "no notebook begins with '99'",
         "01_render_dataset",
     )
-    fails(command("verify", "-p", "tiny"), "no reference run is published for profile 'tiny'", "quick")
+    fails(
+        command("verify", "-p", "tiny"), "no reference run is published for profile 'tiny'", "quick"
+    )
     fails(command("verify", "-p", "quick"), "there is no run of 'quick' to verify")
 
 
 def test_reproduce_without_sox_stops_at_once(command, tmp_path):
     fails(
-        command("reproduce", "-p", "tiny", PATH=str(tmp_path)), "SoX is not installed", "apt-get install sox"
+        command("reproduce", "-p", "tiny", PATH=str(tmp_path)),
+        "SoX is not installed",
+        "apt-get install sox",
     )
 
 
@@ -129,9 +136,14 @@ def test_a_failing_cell_is_named_and_an_earlier_stage_is_asked_for(command):
 
 @pytest.fixture
 def no_torchaudio():
-    """No torchaudio among the loaded modules, and whatever the test loads under that name is gone afterwards."""
+    """No torchaudio among the loaded modules.
+
+    Whatever the test loads under that name is gone afterwards.
+    """
     loaded = {
-        name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "torchaudio"
+        name: sys.modules.pop(name)
+        for name in list(sys.modules)
+        if name.partition(".")[0] == "torchaudio"
     }
     yield
     for name in [n for n in sys.modules if n.partition(".")[0] == "torchaudio"]:
@@ -145,7 +157,9 @@ def test_a_cuda_only_torchaudio_is_mended_and_said(tmp_path, monkeypatch, no_tor
     (package / "lib").mkdir(parents=True)
     (package / "lib" / "_torchaudio.abi3.so").write_bytes(b"")
     (package / "__init__.py").write_text(
-        "import pathlib\nif list((pathlib.Path(__file__).parent / 'lib').glob('*.so')):\n    raise OSError('libc10_cuda.so: cannot open shared object file')\n"
+        "import pathlib\n"
+        "if list((pathlib.Path(__file__).parent / 'lib').glob('*.so')):\n"
+        "    raise OSError('libc10_cuda.so: cannot open shared object file')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -159,10 +173,10 @@ def test_torchaudio_works_where_it_is_used():
     """In a process of its own: mel filter bank and resampling run without the native library."""
     import subprocess
 
-    code = "import torch, torchaudio; print(torchaudio.transforms.MelSpectrogram(16000)(torch.ones(1, 16000)).shape[1])"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT
-        ).stdout.strip()
-        == "128"
+    code = (
+        "import torch, torchaudio; "
+        "print(torchaudio.transforms.MelSpectrogram(16000)(torch.ones(1, 16000)).shape[1])"
     )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT)
+    assert done.stdout.strip() == "128"

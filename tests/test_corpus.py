@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +24,11 @@ def test_a_performance_is_the_same_whenever_it_is_played():
     name = plucked.names()[7]
     one = plucked.play(name, 2.0)
     plucked.play(plucked.names()[3], 1.0)
-    assert np.array_equal(one, plucked.play(name, 2.0)) and one.dtype == np.float32 and len(one) == 88_200
+    assert (
+        np.array_equal(one, plucked.play(name, 2.0))
+        and one.dtype == np.float32
+        and len(one) == 88_200
+    )
 
 
 def test_the_synthetic_guitar_lies_in_the_range_of_real_clips(oracle):
@@ -35,12 +38,13 @@ def test_the_synthetic_guitar_lies_in_the_range_of_real_clips(oracle):
         hertz = np.fft.rfftfreq(len(x), 1 / 44_100)
         return level, 20 * np.log10(np.abs(x).max()) - level, (hertz * power).sum() / power.sum()
 
-    real = np.array([measure(audio.read(p, 44_100)) for p in sorted((oracle / "clean").glob("*.wav"))])
+    real = np.array(
+        [measure(audio.read(p, 44_100)) for p in sorted((oracle / "clean").glob("*.wav"))]
+    )
     comps = [n for n in plucked.names()[:60] if n.endswith("comp")][::3]
     ours = np.array([measure(plucked.play(n, 5.0)) for n in comps])
-    slack = np.array(
-        [3.0, 3.0, 120.0]
-    )  # dB, dB, Hz: the medians of ours within the real ones' range and this much
+    # dB, dB, Hz: the medians of ours within the real ones' range and this much
+    slack = np.array([3.0, 3.0, 120.0])
     median = np.median(ours, axis=0)
     assert (median > real.min(0) - slack).all() and (median < real.max(0) + slack).all()
 
@@ -78,7 +82,9 @@ def test_guitarset_names_are_read(tmp_path, make_tone):
 
 
 @pytest.mark.parametrize("wrong", ["", "archive", "file"])
-def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone, serve, monkeypatch, wrong):
+def test_guitarset_comes_through_mirdata_with_its_checksums(
+    tmp_path, make_tone, serve, monkeypatch, wrong
+):
     from mirdata.core import Index
     from mirdata.datasets import guitarset
     from mirdata.download_utils import RemoteFileMetadata
@@ -91,7 +97,9 @@ def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone,
     index = json.dumps(
         {
             "version": "1",
-            "tracks": {"00_Funk1-114-Ab_comp": {"audio_mic": [f"audio_mono-mic/{name}", md5(file)]}},
+            "tracks": {
+                "00_Funk1-114-Ab_comp": {"audio_mic": [f"audio_mono-mic/{name}", md5(file)]}
+            },
         }
     ).encode()
     files = {"/mic.zip": buffer.getvalue(), "/index.json": index}
@@ -120,7 +128,9 @@ def test_guitarset_comes_through_mirdata_with_its_checksums(tmp_path, make_tone,
     if wrong:
         with pytest.raises(
             PaperError,
-            match={"archive": "could not be fetched", "file": "1 files of GuitarSet are altered"}[wrong],
+            match={"archive": "could not be fetched", "file": "1 files of GuitarSet are altered"}[
+                wrong
+            ],
         ):
             corpus.fetch_guitarset(run)
     else:
@@ -147,7 +157,7 @@ def test_a_folder_of_any_rate_channels_and_length(tmp_path, make_tone):
     )
 
 
-def bad(path, kind):
+def bad(path, kind) -> None:
     if kind == "text":
         path.write_text("this is no audio")
     elif kind == "empty":
@@ -156,7 +166,6 @@ def bad(path, kind):
         soundfile.write(path, np.full(60_000, np.nan), 44_100, subtype="FLOAT")
     elif kind == "short":
         soundfile.write(path, np.zeros(4000), 44_100)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -169,7 +178,7 @@ def bad(path, kind):
     ],
 )
 def test_bad_audio_is_named_with_the_remedy(tmp_path, kind, words):
-    path = bad(tmp_path / "bad.wav", kind)
+    bad(tmp_path / "bad.wav", kind)
     with pytest.raises(PaperError, match=words) as said:
         corpus.load(corpus.recordings(folder_run(tmp_path))[0], folder_run(tmp_path))
     assert "bad.wav" in str(said.value)
@@ -180,12 +189,13 @@ def test_empty_folder_missing_folder_and_twins(tmp_path, make_tone):
         corpus.recordings(folder_run(tmp_path))
     with pytest.raises(PaperError, match="is not a folder"):
         corpus.recordings(folder_run(tmp_path / "nowhere"))
-    make_tone(tmp_path / "a.wav", 1.0), make_tone(tmp_path / "a.flac", 1.0)
+    make_tone(tmp_path / "a.wav", 1.0)
+    make_tone(tmp_path / "a.flac", 1.0)
     with pytest.raises(PaperError, match="two files called a"):
         corpus.recordings(folder_run(tmp_path))
 
 
-# --- the split --------------------------------------------------------------------------------------------
+# --- the split ------------------------------------------------------------------------------------
 
 
 def splits_of(run) -> dict[str, str]:
@@ -205,7 +215,9 @@ def test_recordings_stay_whole_and_shares_are_70_15_15(n):
     if n >= 60:  # each of the ten strata (style x part) near its share
         for split, share in splits.SHARES.items():
             strata = Counter((r.style, r.part) for r in found if given[r.name] == split)
-            worst = max(abs(strata[s, p] - share * n / 10) for s in plucked.STYLES for p in ("comp", "solo"))
+            worst = max(
+                abs(strata[s, p] - share * n / 10) for s in plucked.STYLES for p in ("comp", "solo")
+            )
             assert worst <= (1.01 if n == 60 else 2.5)
 
 
@@ -218,7 +230,10 @@ def test_a_larger_run_keeps_the_recordings_and_splits_of_a_smaller_one(few, many
 
 
 def test_a_part_of_guitarset_is_balanced_and_not_one_player(tmp_path):
-    """Players, styles and parts as in the 360 files; an alphabetical prefix of 60 would be player 00 alone."""
+    """Players, styles and parts as in the 360 files.
+
+    An alphabetical prefix of 60 would be player 00 alone.
+    """
     styles = [f"{style}{i}" for style in ("BN", "Funk", "Jazz", "Rock", "SS") for i in (1, 2, 3)]
     names = [
         f"{p:02d}_{s}-{100 + t}-C_{part}"
@@ -236,7 +251,11 @@ def test_a_part_of_guitarset_is_balanced_and_not_one_player(tmp_path):
         for facts in ("player", "style", "part"):
             count = Counter(getattr(r, facts) for r in found)
             assert len(count) == {"player": 6, "style": 5, "part": 2}[facts]
-            assert max(count.values()) - min(count.values()) <= (2 if n < 77 else 5), (n, facts, count)
+            assert max(count.values()) - min(count.values()) <= (2 if n < 77 else 5), (
+                n,
+                facts,
+                count,
+            )
         whole = splits_of(config.load("paper", corpus_path=str(tmp_path)))
         assert splits_of(run).items() <= whole.items()
 
@@ -253,7 +272,9 @@ def test_no_test_recording_was_heard_in_training(small):
 
 def test_by_clip_leaks_as_it_is_meant_to():
     data = rendering.render_dataset(config.load("tiny", split="by_clip"))
-    assert set(data.index.recording[data.rows("test")]) <= set(data.index.recording[data.rows("train")])
+    assert set(data.index.recording[data.rows("test")]) <= set(
+        data.index.recording[data.rows("train")]
+    )
     assert len(data.rows("train")) / len(data) == pytest.approx(0.7, abs=0.01)
 
 

@@ -11,7 +11,8 @@ from paper_lib.report import tables
 def test_micro_and_macro_f1_by_hand():
     truth = np.array([[1, 0], [1, 0], [0, 1], [0, 0]])
     said = np.array([[1, 0], [0, 0], [0, 1], [0, 1]])
-    # class 0: tp 1, fp 0, fn 1 -> 2/3; class 1: tp 1, fp 1, fn 0 -> 2/3; together tp 2, fp 1, fn 1 -> 4/6
+    # class 0: tp 1, fp 0, fn 1 -> 2/3; class 1: tp 1, fp 1, fn 0 -> 2/3; together tp 2, fp 1, fn 1
+    # -> 4/6
     assert scores.scores(truth, said) == pytest.approx({"micro_f1": 2 / 3, "macro_f1": 2 / 3})
     assert scores.per_class(truth, said).tolist() == pytest.approx([2 / 3, 2 / 3])
 
@@ -68,7 +69,9 @@ def test_intervals_cover_the_truth_about_as_often_as_they_claim():
 def test_intervals_over_recordings_are_wider_where_recordings_agree_within_themselves():
     truth = np.ones((100, 1), int)
     said = np.repeat(np.array([1, 0] * 5), 10)[:, None]
-    by_recording = np.ptp(intervals.intervals(truth, said, np.repeat(np.arange(10), 10), 500, 0)["macro_f1"])
+    by_recording = np.ptp(
+        intervals.intervals(truth, said, np.repeat(np.arange(10), 10), 500, 0)["macro_f1"]
+    )
     by_clip = np.ptp(intervals.intervals(truth, said, np.arange(100), 500, 0)["macro_f1"])
     assert by_recording > 2 * by_clip
 
@@ -82,22 +85,33 @@ def test_chance_says_each_label_as_often_as_training_has_it():
 def test_confusions():
     truth, said = np.zeros((4, 13), int), np.zeros((4, 13), int)
     truth[:, 0] = 1
-    said[0, 0], said[1, 1], said[2, 1] = 1, 1, 1  # three misses, two of them answered with the second effect
+    # three misses, two of them answered with the second effect
+    said[0, 0], said[1, 1], said[2, 1] = 1, 1, 1
     assert scores.confusions(truth, said).iloc[0, 1] == pytest.approx(2 / 3)
 
 
 def test_purity_and_silhouette():
     blobs = np.repeat(np.eye(3) * 10, 6, axis=0) + np.random.default_rng(0).normal(size=(18, 3))
     labels = np.repeat([0, 1, 2], 6)
-    assert neighbours.neighbour_purity(blobs, labels) == 1.0 and neighbours.silhouette(blobs, labels) > 0.5
+    assert (
+        neighbours.neighbour_purity(blobs, labels) == 1.0
+        and neighbours.silhouette(blobs, labels) > 0.5
+    )
     noise = np.random.default_rng(1).normal(size=(600, 3))
-    assert neighbours.neighbour_purity(noise, np.repeat(np.arange(4), 150)) == pytest.approx(0.25, abs=0.04)
-    assert neighbours.neighbour_purity(np.zeros((8, 2)), np.array([0, 1] * 4), k=7) == pytest.approx(3 / 7)
+    assert neighbours.neighbour_purity(noise, np.repeat(np.arange(4), 150)) == pytest.approx(
+        0.25, abs=0.04
+    )
+    assert neighbours.neighbour_purity(
+        np.zeros((8, 2)), np.array([0, 1] * 4), k=7
+    ) == pytest.approx(3 / 7)
     assert np.isnan(neighbours.silhouette(blobs[:3], np.arange(3)))
 
 
 def test_purity_among_other_recordings():
-    """Two recordings far apart, each with two effects once: within a recording nobody shares an effect, across they all do."""
+    """Two recordings far apart, each with two effects once.
+
+    Within a recording nobody shares an effect, across they all do.
+    """
     points = np.array([[0.0, 0], [0, 1], [50, 0], [50, 1]])
     effect, recording = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     assert neighbours.neighbour_purity(points, effect, k=1) == 0.0
@@ -114,7 +128,9 @@ def test_saying_yes_always_scores_by_formula():
 def test_thresholds_find_the_cut_that_separates():
     truth = np.tile(np.array([[1], [0], [0], [1]]), 13)
     probability = np.tile(np.array([[0.30], [0.10], [0.20], [0.25]]), 13)
-    assert scores.scores(truth, probability > scores.thresholds(truth, probability))["macro_f1"] == 1.0
+    assert (
+        scores.scores(truth, probability > scores.thresholds(truth, probability))["macro_f1"] == 1.0
+    )
     assert scores.scores(truth, probability > 0.5)["macro_f1"] == 0.0
 
 
@@ -139,9 +155,13 @@ def test_intervals_hold_the_training_seeds():
     both = intervals.intervals(truth, np.stack([good, bad]), recordings, 500, 0)["macro_f1"]
     alone = [intervals.intervals(truth, one, recordings, 500, 0)["macro_f1"] for one in (good, bad)]
     assert (
-        both[0] < alone[1][1] and both[1] > alone[0][0] and np.ptp(both) > 2 * max(np.ptp(a) for a in alone)
+        both[0] < alone[1][1]
+        and both[1] > alone[0][0]
+        and np.ptp(both) > 2 * max(np.ptp(a) for a in alone)
     )
     mean = intervals.mean_score(truth, np.stack([good, bad]))["macro_f1"]
-    assert mean == pytest.approx(np.mean([scores.scores(truth, one)["macro_f1"] for one in (good, bad)]))
+    assert mean == pytest.approx(
+        np.mean([scores.scores(truth, one)["macro_f1"] for one in (good, bad)])
+    )
     same = intervals.intervals(truth, np.stack([good, good]), recordings, 500, 0)["macro_f1"]
     assert same == pytest.approx(alone[0])

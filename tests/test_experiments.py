@@ -25,17 +25,26 @@ def test_a_rendering_of_ones_own_condition_is_the_data_set_itself(small):
     known, made = (
         experiments.as_it_is(run, data),
         experiments.variant(
-            run, data, experiments.Condition(run.render_rate, run.chain_plan, rendering.lead_span(run)), "own"
+            run,
+            data,
+            experiments.Condition(run.render_rate, run.chain_plan, rendering.lead_span(run)),
+            "own",
         ),
     )
     assert len(known.labels) == 3 * 51 and np.array_equal(made.features, known.features)
-    assert np.array_equal(made.labels, known.labels) and np.array_equal(made.recordings, known.recordings)
+    assert np.array_equal(made.labels, known.labels) and np.array_equal(
+        made.recordings, known.recordings
+    )
     assert not set(made.recordings) & set(data.index.recording[data.rows("test")])
 
 
 def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):
     run, data, _ = small
-    run, true, count = replace(run, experiment_recordings=4, chain_plan="singles"), rendering.render, []
+    run, true, count = (
+        replace(run, experiment_recordings=4, chain_plan="singles"),
+        rendering.render,
+        [],
+    )
     condition = experiments.Condition(16_000, "singles", (0.5, 1.0))
 
     def killed(*rest):
@@ -51,20 +60,27 @@ def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):
     monkeypatch.setattr(rendering, "render", lambda *rest: count.append(rest) or true(*rest))
     made = experiments.variant(run, data, condition, "killed")
     assert len(made.labels) == 4 * 14 and 0 < len(count) < 4 * 14
-    assert np.array_equal(made.features, experiments.variant(run, data, condition, "whole").features)
+    assert np.array_equal(
+        made.features, experiments.variant(run, data, condition, "whole").features
+    )
 
 
 def test_levelled_clips_have_that_loudness_and_silence_stays():
     loud = audio.to_float(note(2.0))
     meter = pyloudnorm.Meter(16_000)
-    assert meter.integrated_loudness(experiments.level(loud, -26.0)) == pytest.approx(-26.0, abs=1e-6)
+    assert meter.integrated_loudness(experiments.level(loud, -26.0)) == pytest.approx(
+        -26.0, abs=1e-6
+    )
     assert not experiments.level(np.zeros(16_000), -26.0).any()
     with pytest.raises(PaperError, match="set slice_seconds higher"):
         experiments.level(loud[:1000], -26.0)
 
 
 def test_what_is_known_of_a_recording_only_helps_where_the_split_lets_it():
-    """Features that name the recording and nothing else, labels that hang on the recording: heart against hearing."""
+    """Features that name the recording and nothing else, labels that hang on the recording.
+
+    Heart against hearing.
+    """
     run, n = config.load("tiny", profile="x", head_epochs=60, head_patience=60, head_rate=1e-2), 24
     names = np.repeat([f"r{i:02d}" for i in range(n)], 20)
     labels = np.repeat(
@@ -87,11 +103,11 @@ def test_every_recording_is_held_out_once_and_each_fold_has_all_three_parts(n):
     held = np.zeros(len(names), int)
     for fold in range(3):
         part = experiments.folds_of(made, 0, fold)
-        assert set(part) == {0, 1, 2} and len(set(zip(names, part))) == n
-        by_name = dict(
-            zip(one_each.recordings, experiments.folds_of(one_each, 0, fold))
-        )  # the same, whatever else is judged
-        assert all(by_name[name] == p for name, p in zip(names, part))
+        assert set(part) == {0, 1, 2} and len(set(zip(names, part, strict=True))) == n
+        # the same, whatever else is judged
+        alone = experiments.folds_of(one_each, 0, fold)
+        by_name = dict(zip(one_each.recordings, alone, strict=True))
+        assert all(by_name[name] == p for name, p in zip(names, part, strict=True))
         held += part == 2
     assert (held == 1).all()
 
@@ -113,17 +129,18 @@ def test_what_other_labels_give_away_by_hand():
     labels[:, 0], labels[:, 1] = [1, 1, 0, 0], [1, 1, 0, 0]
     assert experiments.label_leakage(labels, 0) == 1.0  # always together
     labels[:, 1] = [1, 0, 1, 0]
-    assert experiments.label_leakage(labels, 0) == pytest.approx(
-        2 * 2 / (2 + 4)
-    )  # nothing to go by: claiming it always
+    # nothing to go by: claiming it always
+    assert experiments.label_leakage(labels, 0) == pytest.approx(2 * 2 / (2 + 4))
 
 
 def test_too_few_recordings_are_refused_with_the_remedy(small):
     run, data, _ = small
     few = type(
-        "Few", (), {"index": data.index[data.index.recording.isin(sorted(set(data.index.recording))[:2])]}
+        "Few",
+        (),
+        {"index": data.index[data.index.recording.isin(sorted(set(data.index.recording))[:2])]},
     )()
-    with pytest.raises(PaperError, match="too few .* add recordings"):
+    with pytest.raises(PaperError, match=r"too few .* add recordings"):
         experiments.recordings(few, run)
     with pytest.raises(PaperError, match="need split: by_recording"):
         experiments.recordings(data, replace(run, split="by_clip"))

@@ -25,7 +25,8 @@ from paper_lib.report import tables, writer
     ({"recordings": -1}, "recordings must be at least 0, not -1"),
     ({"include_dry": 1}, "include_dry wants bool"),
     ({"threads": True}, "threads wants int"),
-    ({"chain_plan": "paper51"}, "chain_plan is 'paper51'; it can be 'paper50', 'guo221', 'singles'"),
+    ({"chain_plan": "paper51"},
+     "chain_plan is 'paper51'; it can be 'paper50', 'guo221', 'singles'"),
     ({"slice_seconds": 0}, "slice_seconds must be above 0"),
     ({"corpus": "folder"}, "needs corpus_path"),
     ({"encoder_rate": "1e-5"}, "YAML wants a point in such a number: 1.0e-5"),
@@ -47,24 +48,22 @@ def test_an_unknown_key_comes_with_the_list_of_known_ones():
 
 def test_broken_and_missing_profile_files(tmp_path):
     (tmp_path / "bad.yaml").write_text("seed: [1")
-    with pytest.raises(PaperError, match="bad.yaml is not valid YAML"):
+    with pytest.raises(PaperError, match=r"bad\.yaml is not valid YAML"):
         config.load(str(tmp_path / "bad.yaml"))
-    with pytest.raises(PaperError, match="no profile 'huge'.*full, paper, quick, tiny"):
+    with pytest.raises(PaperError, match=r"no profile 'huge'.*full, paper, quick, tiny"):
         config.load("huge")
 
 
 def test_a_copied_profile_cannot_overwrite_the_run_it_was_copied_from(tmp_path, monkeypatch):
-    text = (paths.PROFILES / "quick.yaml").read_text().replace('corpus_path: ""', "corpus_path: sounds")
+    quick = (paths.PROFILES / "quick.yaml").read_text()
+    text = quick.replace('corpus_path: ""', "corpus_path: sounds")
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(
-        PaperError,
-        match="mine.yaml describes a run called 'quick' and would overwrite that: write profile: mine",
-    ):
+    words = "mine.yaml describes a run called 'quick' and would overwrite that: write profile: mine"
+    with pytest.raises(PaperError, match=re.escape(words)):
         config.load(str(tmp_path / "mine.yaml"))
     (tmp_path / "mine.yaml").write_text(text.replace("profile: quick", "profile: mine"))
-    monkeypatch.chdir(
-        tmp_path
-    )  # a relative folder means the same to the command and to a notebook, which runs elsewhere
+    # a relative folder means the same to the command and to a notebook, which runs elsewhere
+    monkeypatch.chdir(tmp_path)
     assert config.load("mine.yaml").corpus_path == str(tmp_path / "sounds")
 
 
@@ -73,7 +72,7 @@ def test_every_profile_holds_all_parameters_and_quick_is_the_default():
     for path in paths.PROFILES.glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) == set(config.names()), path.name
         assert config.load(path.stem).profile == path.stem
-    with pytest.raises(PaperError, match="lead_seconds is 0.2; it can be 0, or at least 3,"):
+    with pytest.raises(PaperError, match=r"lead_seconds is 0\.2; it can be 0, or at least 3,"):
         config.load("quick", lead_seconds=0.2)
     paper = config.load("paper")
     assert (
@@ -89,7 +88,9 @@ BOOKS = notebooks.listing()
 
 def parameters(book):
     cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    return {
+        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body
+    }
 
 
 def test_the_parameter_cells_repeat_the_quick_profile():
@@ -116,7 +117,8 @@ def test_no_cell_overwrites_a_parameter(path):
 
 def test_an_executed_notebook_is_stored_with_the_parameters_it_ran_with():
     book = notebooks.clean(
-        nbformat.read(BOOKS[2], 4), {"profile": "mine", "seed": 7, "encoder_rate": 2e-5, "not_there": 1}
+        nbformat.read(BOOKS[2], 4),
+        {"profile": "mine", "seed": 7, "encoder_rate": 2e-5, "not_there": 1},
     )
     assert parameters(book) == parameters(nbformat.read(BOOKS[2], 4)) | {
         "profile": "mine",
@@ -130,7 +132,9 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
     book = nbformat.read(path, 4)
     code = [c for c in book.cells if c.cell_type == "code"]
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
-    assert not [o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not [
+        o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"
+    ]
     assert sum("NBVAL_CHECK_OUTPUT" in c.source and bool(c.outputs) for c in code) >= 3
     assert all(len(c.source.splitlines()) <= 20 for c in code)
     prose = "".join(c.source for c in book.cells if c.cell_type == "markdown")
@@ -151,7 +155,8 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
 def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
     """A stage that has to be made shows a progress bar; one that is there does not."""
     bars = re.compile(
-        r"render_dataset|embed_dataset|lower_half_activations|fit_heads|finetune\.(finetune|predict)|experiments\.variant|as_it_is\(|recipes\.compare|pretrain\("
+        r"render_dataset|embed_dataset|lower_half_activations|fit_heads|"
+        r"finetune\.(finetune|predict)|experiments\.variant|as_it_is\(|recipes\.compare|pretrain\("
     )
     for cell in nbformat.read(path, 4).cells:
         if cell.source.startswith("# NBVAL_CHECK_OUTPUT"):
@@ -174,13 +179,19 @@ def test_environment_yml_and_pyproject_and_the_locks_name_the_same_packages():
     assert plain(project["project"]["dependencies"]) <= set(run)
     groups = project["dependency-groups"]
     assert plain(groups["test"] + groups["check"]) <= set(dev) and not set(run) & set(dev)
-    assert run["torch"] == "2.13.0" and not [n for n in (*run, *dev) if "nvidia" in n or "cuda" in n]
-    assert not {"selenium", "pytest", "mypy"} & set(run), "a user of the library does not install these"
+    assert run["torch"] == "2.13.0" and not [
+        n for n in (*run, *dev) if "nvidia" in n or "cuda" in n
+    ]
+    assert not {"selenium", "pytest", "mypy"} & set(run), (
+        "a user of the library does not install these"
+    )
 
 
 def test_every_published_artefact_is_in_its_manifest_and_unaltered():
     """References are tracked, runs are not: nothing that a run writes is compared here."""
-    for reference in sorted(p for p in (paths.ROOT / "figures" / "reference").iterdir() if p.is_dir()):
+    for reference in sorted(
+        p for p in (paths.ROOT / "figures" / "reference").iterdir() if p.is_dir()
+    ):
         entries = json.loads((reference / "manifest.json").read_text())["artefacts"]
         stored = [p for p in reference.iterdir() if p.name not in ("manifest.json", "README.md")]
         for path in stored:
@@ -221,10 +232,12 @@ def published(tmp_path, monkeypatch):
 
 def test_verify_tells_equal_near_far_and_altered(published):
     frame = pd.DataFrame({"model": ["a", "b"], "f1": [0.50, 0.60], "best_epoch": [3, 4]})
-    out = published({name: frame for name in ("same", "near", "far", "text", "touched", "loose")})
+    out = published(dict.fromkeys(("same", "near", "far", "text", "touched", "loose"), frame))
     assert set(verify.verify("tiny").verdict) == {"equal"}
-    out.table("near", frame.assign(f1=[0.52, 0.60])), out.table("far", frame.assign(f1=[0.9, 0.6]))
-    out.table("text", frame.assign(model=["a", "c"])), out.table("loose", frame.assign(best_epoch=[30, 4]))
+    out.table("near", frame.assign(f1=[0.52, 0.60]))
+    out.table("far", frame.assign(f1=[0.9, 0.6]))
+    out.table("text", frame.assign(model=["a", "c"]))
+    out.table("loose", frame.assign(best_epoch=[30, 4]))
     (paths.figures("tiny") / "touched.csv").write_text("model,f1\na,1.0\n")
     verdicts = verify.verify("tiny").set_index("artefact").verdict
     wanted = {"same": "equal", "near": "within tolerance", "far": "different", "text": "different"}
@@ -232,19 +245,22 @@ def test_verify_tells_equal_near_far_and_altered(published):
     assert {name: verdicts[f"{name}.csv"] for name in wanted} == wanted
     (paths.figures("tiny") / "same.csv").unlink()
     assert verify.verify("tiny").set_index("artefact").verdict["same.csv"] == "missing"
-    manifest.forget("tiny", ["04"])  # as when a run begins: what an earlier one left counts no longer
+    # as when a run begins: what an earlier one left counts no longer
+    manifest.forget("tiny", ["04"])
     with pytest.raises(PaperError, match="there is no run of 'tiny'"):
         verify.verify("tiny")
 
 
 def test_losing_half_of_the_fine_tuning_gain_fails_verify(published):
-    """In the published tables of quick: half-way back to frozen is `different`, in Tables 2 and 3."""
+    """In quick's published tables: half-way back to frozen is `different`, in Tables 2 and 3."""
     names = {"table_2_overall": "macro_f1", "table_3_per_class": "f1"}
     frames = {n: pd.read_csv(paths.ROOT / f"figures/reference/quick/{n}.csv") for n in names}
     out = published(frames)
     for name, score in names.items():
         frame, by = frames[name].copy(), ["effect" if name.startswith("table_3") else "source"]
-        frozen, rows = ((frame.source == "run") & (frame.model == m) for m in ("frozen", "finetuned"))
+        frozen, rows = (
+            (frame.source == "run") & (frame.model == m) for m in ("frozen", "finetuned")
+        )
         low, high = (frame[r].set_index(by)[score] for r in (frozen, rows))
         assert high.mean() - low.mean() >= 0.10
         frame.loc[rows, score] = ((high + low) / 2).to_numpy()
@@ -254,7 +270,9 @@ def test_losing_half_of_the_fine_tuning_gain_fails_verify(published):
 
 
 def test_curves_are_compared_by_what_they_reach(published):
-    frame = pd.DataFrame({"model": ["a"] * 3, "epoch": [0, 1, 2], "validation_macro_f1": [0.4, 0.5, 0.6]})
+    frame = pd.DataFrame(
+        {"model": ["a"] * 3, "epoch": [0, 1, 2], "validation_macro_f1": [0.4, 0.5, 0.6]}
+    )
     out = published({"figure_1_training": frame, "table_rates": frame})
     out.table("figure_1_training", frame.assign(validation_macro_f1=[0.4, 0.61, 0.3]))
     out.table("table_rates", frame.assign(validation_macro_f1=[0.4, 0.5, 0.4]))
@@ -286,7 +304,9 @@ def test_a_figure_is_the_same_bytes_every_time():
         figure, axis = plt.subplots()
         axis.plot(np.arange(5))
         out.figure("figure_x", figure, pd.DataFrame({"x": range(5)}))
-        files.append([stages.digest(paths.figures(name) / f"figure_x.{s}") for s in ("png", "svg", "csv")])
+        files.append(
+            [stages.digest(paths.figures(name) / f"figure_x.{s}") for s in ("png", "svg", "csv")]
+        )
     assert files[0] == files[1]
 
 

@@ -1,4 +1,7 @@
-"""Experiments whose answer is known: planted and shuffled labels, overfitting, starts that stay (notebooks 02, 03)."""
+"""Experiments whose answer is known (notebooks 02, 03).
+
+Planted and shuffled labels, overfitting, starts that stay.
+"""
 
 from dataclasses import replace
 
@@ -19,22 +22,30 @@ def split(data, x, y, *names):
 
 
 def test_the_head_recovers_a_planted_linear_label(small):
-    run, data, array = small
+    run, _, array = small
     x = np.array(array[:, 0])
     z = (x - x.mean(0)) / (x.std(0) + 1e-9)
     y = (z @ np.linalg.svd(z, full_matrices=False)[2][:13].T > 0).astype(np.float32)
-    # clips at random: the question is whether the head finds a rule, not how 11 recordings stand for a 12th
-    rows = np.split(np.random.default_rng(0).permutation(len(x)), [int(0.7 * len(x)), int(0.85 * len(x))])
+    # clips at random: the question is whether the head finds a rule, not how 11 recordings stand
+    # for a 12th
+    rows = np.split(
+        np.random.default_rng(0).permutation(len(x)), [int(0.7 * len(x)), int(0.85 * len(x))]
+    )
     trained, _ = head.train_head((x[rows[0]], y[rows[0]]), (x[rows[1]], y[rows[1]]), run)
-    assert scores.scores(y[rows[2]], head.probabilities(trained, x[rows[2]]) > 0.5)["macro_f1"] > 0.9
+    assert (
+        scores.scores(y[rows[2]], head.probabilities(trained, x[rows[2]]) > 0.5)["macro_f1"] > 0.9
+    )
 
 
 def test_shuffled_labels_stay_at_chance(small):
     run, data, array = small
     shuffled = data.labels[np.random.default_rng(0).permutation(len(data))]
-    train, validation, test = split(data, np.array(array[:, 0]), shuffled, "train", "validation", "test")
+    train, validation, test = split(
+        data, np.array(array[:, 0]), shuffled, "train", "validation", "test"
+    )
     trained, _ = head.train_head(train, validation, run)
-    # average precision of a ranking that knows nothing is the prevalence; F1 at 0.5 would be 0 for "never"
+    # average precision of a ranking that knows nothing is the prevalence; F1 at 0.5 would be 0 for
+    # "never"
     found = scores.mean_average_precision(test[1], head.probabilities(trained, test[0]))
     assert found == pytest.approx(test[1].mean(), abs=0.08)
 
@@ -44,7 +55,9 @@ def test_a_standardised_head_does_not_care_about_the_embeddings_scale(small):
     x, run = np.array(array[:, 0]), replace(run, head_epochs=5)
     _, one = head.train_head(*split(data, x, data.labels, "train", "validation"), run)
     _, other = head.train_head(*split(data, 64 * x, data.labels, "train", "validation"), run)
-    assert one.validation_loss.to_numpy() == pytest.approx(other.validation_loss.to_numpy(), rel=1e-3)
+    assert one.validation_loss.to_numpy() == pytest.approx(
+        other.validation_loss.to_numpy(), rel=1e-3
+    )
 
 
 def test_equation_4_by_hand():
@@ -71,9 +84,15 @@ def test_fine_tuning_starts_exactly_at_the_frozen_model_and_leaves_it_as_it_is(s
     frozen, _ = head.fitted(run, data, "frozen")
     _, logits = finetune.predict(start, data, rows)
     assert torch.sigmoid(logits).numpy() == pytest.approx(frozen[rows], abs=1e-4)
-    before, gradients = features.weights_digest(start), [p.requires_grad for p in start.parameters()]
+    before, gradients = (
+        features.weights_digest(start),
+        [p.requires_grad for p in start.parameters()],
+    )
     recipe = finetune.end_to_end(run, epochs=1, clips=8)
-    made = [finetune.finetune(run, data, recipe, start, "from_start", (rows[:8], rows))[0] for _ in range(2)]
+    made = [
+        finetune.finetune(run, data, recipe, start, "from_start", (rows[:8], rows))[0]
+        for _ in range(2)
+    ]
     assert (
         features.weights_digest(start) == before
         and [p.requires_grad for p in start.parameters()] == gradients
@@ -95,7 +114,9 @@ def test_a_changed_start_is_another_training(small):
 @pytest.mark.parametrize("optimiser, kind", [("muon", "frozen_head"), ("adamw", "early_head")])
 def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser, kind):
     run, data, _ = small
-    run = replace(run, upper_seconds=0.5, upper_batch=8, upper_optimiser=optimiser, finetune_start=kind)
+    run = replace(
+        run, upper_seconds=0.5, upper_batch=8, upper_optimiser=optimiser, finetune_start=kind
+    )
     start, rows = finetune.starting_point(run, data), data.rows("train")[:64]
     lower = features.lower_half_activations(run, data)
     with torch.inference_mode():
@@ -107,7 +128,9 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser
     )
     _, heads = head.fitted(run, data, "frozen")
     if kind == "frozen_head":
-        assert history.validation_macro_f1[0] == pytest.approx(heads.validation_macro_f1.max(), abs=0.02)
+        assert history.validation_macro_f1[0] == pytest.approx(
+            heads.validation_macro_f1.max(), abs=0.02
+        )
     else:  # near the lowest that the frozen head had
         assert history.validation_loss[0] == pytest.approx(heads.validation_loss.min(), abs=0.3)
     assert history.train_loss[3] < history.train_loss[1]
@@ -136,7 +159,10 @@ def test_recipes_differ_in_what_they_say_and_in_nothing_else(small, monkeypatch)
     pretrained = finetune.starting_point(run, data).encoder.upper_parameters()
     made = [models.load(paths.model(run.profile, f"recipes/{i}_{run.seed}")) for i in range(3)]
     moves = [
-        sum((a - b).abs().sum().item() for a, b in zip(m.encoder.upper_parameters(), pretrained, strict=True))
+        sum(
+            (a - b).abs().sum().item()
+            for a, b in zip(m.encoder.upper_parameters(), pretrained, strict=True)
+        )
         for m in made
     ]
     assert moves[1] == 0 < moves[2] < 0.03 * moves[0]
@@ -147,7 +173,9 @@ def test_muon_is_torchs_own_in_single_precision():
     matrices = [torch.nn.Parameter(torch.randn(96, 160, generator=generator)) for _ in range(2)]
     matrices[1].data.copy_(matrices[0].data)
     before = matrices[0].detach().clone()
-    theirs = torch.optim.Muon([matrices[0]], lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    theirs = torch.optim.Muon(
+        [matrices[0]], lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+    )
     ours = optimisers.Muon([matrices[1]], lr=1e-2)
     for _ in range(4):
         gradient = torch.randn(96, 160, generator=generator)
@@ -160,7 +188,10 @@ def test_muon_is_torchs_own_in_single_precision():
 
 def test_muon_steps_the_matrices_and_adamw_the_rest(small):
     model = finetune.starting_point(small[0], small[1])
-    upper, rates = model.encoder.upper_parameters(), optimisers.Rates(1e-3, 2e-3, muon=True, beta2=0.98)
+    upper, rates = (
+        model.encoder.upper_parameters(),
+        optimisers.Rates(1e-3, 2e-3, muon=True, beta2=0.98),
+    )
     adam, muon = optimisers.optimisers(upper, model.head, rates)
     of = lambda optimiser: {id(p) for group in optimiser.param_groups for p in group["params"]}
     assert not of(adam) & of(muon)
@@ -172,7 +203,8 @@ def test_muon_steps_the_matrices_and_adamw_the_rest(small):
     matrix.grad = torch.outer(draw(len(matrix)), draw(matrix.shape[1])) + 0.01 * draw(*matrix.shape)
     muon.step()
     gradient, step = (torch.linalg.svdvals(m) for m in (matrix.grad, matrix.detach() - before))
-    # where the gradient has one direction, the step has many; a weight moves no further than in AdamW's
+    # where the gradient has one direction, the step has many; a weight moves no further than in
+    # AdamW's
     assert gradient[1] < 0.01 * gradient[0] and step[len(step) // 2] > 0.3 * step[0]
     assert 0.05e-3 < step.square().sum().sqrt() / matrix.numel() ** 0.5 < 0.25e-3
     assert len(optimisers.optimisers(upper, model.head, replace(rates, muon=False))) == 1
@@ -181,12 +213,15 @@ def test_muon_steps_the_matrices_and_adamw_the_rest(small):
 def test_a_step_hears_another_excerpt_each_epoch_and_the_same_one_again_after_a_kill(small):
     _, data, _ = small
     rows = data.rows("train")[:40]
-    one, again, other = (finetune.excerpts(data, rows, 4000, (0, "excerpt", e)).numpy() for e in (1, 1, 2))
+    one, again, other = (
+        finetune.excerpts(data, rows, 4000, (0, "excerpt", e)).numpy() for e in (1, 1, 2)
+    )
     for row, clip in list(zip(rows, one, strict=True))[:3]:
         whole = data.clips(row)
         assert any(np.array_equal(whole[s : s + 4000], clip) for s in range(12_001))
     assert (
-        np.array_equal(one, again) and sum(np.array_equal(a, b) for a, b in zip(one, other, strict=True)) <= 1
+        np.array_equal(one, again)
+        and sum(np.array_equal(a, b) for a, b in zip(one, other, strict=True)) <= 1
     )
     assert finetune.excerpts(data, rows[:2], 20_000, (0,)).shape == (2, 16_000)
 
@@ -196,7 +231,8 @@ def test_the_rate_rises_then_falls_to_zero():
     schedule, rates = optimisers.warm_cosine(optimiser, 100, 0.1), []
     for _ in range(100):
         rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step(), schedule.step()
+        optimiser.step()
+        schedule.step()
     assert np.argmax(rates) == 10 and max(rates) == 2.0 and rates[0] == pytest.approx(2 / 11)
     assert rates[55] == pytest.approx(1.0) and rates[-1] < 0.001
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
@@ -207,11 +243,15 @@ def test_32_clips_are_overfitted_end_to_end(small):
     run, data, _ = small
     rows = data.rows("train")
     rows = rows[np.random.default_rng(3).permutation(len(rows))][:32]
-    model = models.EffectRecognizer.assemble(l3ac.load("shipped"), head.load_head(run, data), run.pooling)
+    model = models.EffectRecognizer.assemble(
+        l3ac.load("shipped"), head.load_head(run, data), run.pooling
+    )
     torch.manual_seed(0)
     model.head.layers = head.Head(128, run.hidden, 0.0).layers
     rates = optimisers.Rates(1e-3, 2e-3)
-    recipe = finetune.end_to_end(run, rates=rates, epochs=20, batch=4, accumulation=1, clips=0, patience=0)
+    recipe = finetune.end_to_end(
+        run, rates=rates, epochs=20, batch=4, accumulation=1, clips=0, patience=0
+    )
     trained, _ = finetune.finetune(run, data, recipe, model, "overfit", (rows, rows))
     present = data.labels[rows].sum(0) > 0
     answers = (finetune.predict(trained, data, rows)[1] > 0).numpy()
@@ -220,7 +260,9 @@ def test_32_clips_are_overfitted_end_to_end(small):
     assert any(not torch.equal(v, before[k]) for k, v in trained.encoder.state_dict().items())
 
 
-def test_an_interrupted_upper_half_goes_on_with_both_optimisers_and_the_same_excerpts(small, monkeypatch):
+def test_an_interrupted_upper_half_goes_on_with_both_optimisers_and_the_same_excerpts(
+    small, monkeypatch
+):
     run, data, _ = small
     run, rows = replace(run, upper_seconds=0.5), data.rows("train")[:64]
     start, recipe = (
@@ -242,7 +284,9 @@ def test_an_interrupted_upper_half_goes_on_with_both_optimisers_and_the_same_exc
     folders = [paths.model("small", name) for name in ("upper_broken", "upper_whole")]
     for folder in folders:
         train(folder.name)
-    broken, whole = ([stages.digest(f / n) for n in ("model.safetensors", "history.csv")] for f in folders)
+    broken, whole = (
+        [stages.digest(f / n) for n in ("model.safetensors", "history.csv")] for f in folders
+    )
     assert broken == whole
 
 
@@ -276,6 +320,8 @@ def test_changed_parameters_are_a_new_stage(small):
 
 def test_statistics_over_time():
     frames = torch.tensor([[[1.0], [3.0], [2.0]]])
-    assert features.time_statistics(frames)[0, :, 0].tolist() == pytest.approx([2.0, np.std([1, 3, 2]), 1.5])
+    assert features.time_statistics(frames)[0, :, 0].tolist() == pytest.approx(
+        [2.0, np.std([1, 3, 2]), 1.5]
+    )
     assert features.pool(np.arange(6).reshape(1, 3, 2), "mean").tolist() == [[0, 1]]
     assert features.pool(np.arange(6).reshape(1, 3, 2), "mean_sd_mad").shape == (1, 6)

@@ -21,7 +21,9 @@ Y = X @ torch.arange(5.0) + 0.1
 def task(dropout: float = 0.3, spy=lambda step: None, rate: float = 0.05) -> loop.Task:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, 1))
+        model = torch.nn.Sequential(
+            torch.nn.Linear(5, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, 1)
+        )
 
     def loss(model, rows, step):
         spy(step)
@@ -66,7 +68,8 @@ def test_a_killed_training_goes_on_to_the_same_bytes(at, tmp_path):
     steps = []
     resumed = loop.train(task(spy=steps.append), PLAN, tmp_path)
     assert same(whole, resumed)
-    done = max(at // 4 * 4, at // 6 * 6)  # the last checkpoint: every four steps and at each epoch's end
+    # the last checkpoint: every four steps and at each epoch's end
+    done = max(at // 4 * 4, at // 6 * 6)
     assert min(steps, default=30) == done
 
 
@@ -81,14 +84,16 @@ def test_patience_ends_it_and_cutting_a_batch_changes_nothing_but_rounding():
 
 
 def test_divergence_is_said():
-    with pytest.raises(PaperError, match="diverged in epoch 1 .* lower its learning rate"):
+    with pytest.raises(PaperError, match=r"diverged in epoch 1 .* lower its learning rate"):
         loop.train(task(rate=1e25), PLAN)
 
 
 def test_another_precision_in_the_same_process():
     from dataclasses import replace
 
-    precisions = [loop.accelerator_for(p).mixed_precision for p in ("bf16", "no", "tf32", "bf16", "no")]
+    precisions = [
+        loop.accelerator_for(p).mixed_precision for p in ("bf16", "no", "tf32", "bf16", "no")
+    ]
     assert precisions == ["bf16", "no", "no", "bf16", "no"]
     half = loop.train(task(dropout=0.0), replace(PLAN, precision="bf16")).history.score
     whole = loop.train(task(dropout=0.0), PLAN).history.score
@@ -102,7 +107,8 @@ SCRIPT = """
     from paper_lib.recognition import finetune, features
     from paper_lib.sound import dataset
     torch.set_num_threads(1)
-    run = config.load("tiny", profile="small", recordings=16, chains_per_slice=0, head_epochs=40, dropout=0.0, threads=1)
+    run = config.load("tiny", profile="small", recordings=16, chains_per_slice=0, head_epochs=40,
+                      dropout=0.0, threads=1)
     data = dataset.load(run)
     rows = data.rows("train")[:32], data.rows("validation")[:16]
     recipe = finetune.upper_half(run, epochs=2, batch=8, accumulation=2, checkpoint_every=1)
@@ -125,7 +131,13 @@ SCRIPT = """
 def trained(name: str, folder, processes: int, *more: str) -> subprocess.CompletedProcess:
     (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(several if processes > 1 else []), str(folder / "script.py"), name, *more]
+    command = [
+        sys.executable,
+        *(several if processes > 1 else []),
+        str(folder / "script.py"),
+        name,
+        *more,
+    ]
     environment = os.environ | {"PYTHONPATH": str(paths.ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, timeout=300
@@ -135,19 +147,23 @@ def trained(name: str, folder, processes: int, *more: str) -> subprocess.Complet
 def history_of(done: subprocess.CompletedProcess):
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("HISTORY"))
-    return {k: np.array(list(v.values()), float) for k, v in json.loads(line.removeprefix("HISTORY")).items()}
+    return {
+        k: np.array(list(v.values()), float)
+        for k, v in json.loads(line.removeprefix("HISTORY")).items()
+    }
 
 
 @pytest.mark.slow
 def test_two_gloo_processes_have_the_losses_of_one_and_resume(small, tmp_path):
-    """Fine-tuning through accelerate, the same effective batch; then both processes die and go on."""
+    """Fine-tuning through accelerate, the same effective batch; both processes die and go on."""
     one = history_of(trained("one", tmp_path, 1))
     two = history_of(trained("two", tmp_path, 2))
     for column in ("train_loss", "validation_loss", "validation_map"):
         assert two[column] == pytest.approx(one[column], rel=2e-3, nan_ok=True), column
     assert trained("killed", tmp_path, 2, "kill").returncode != 0
     models = paths.data("small") / "models"
-    assert (models / "killed.partial" / "checkpoint.pt").exists() and not (models / "killed").exists()
+    assert (models / "killed.partial" / "checkpoint.pt").exists()
+    assert not (models / "killed").exists()
     resumed = history_of(trained("killed", tmp_path, 2))
     for column, values in two.items():
         assert resumed[column] == pytest.approx(values, rel=1e-6, nan_ok=True), column

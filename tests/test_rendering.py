@@ -1,4 +1,7 @@
-"""The renderer against an independent group's files, and against kills, failures and full disks (notebook 01, sections 2 and 4)."""
+"""The renderer (notebook 01, sections 2 and 4).
+
+Against an independent group's files, and against kills, failures and full disks.
+"""
 
 import os
 import signal
@@ -73,7 +76,10 @@ def test_resampling_does_not_change_a_chains_level():
     t = np.arange(44_100) / 44_100
     note = audio.to_int16(0.3 * np.sin(2 * np.pi * 440 * t))
     for name in ("tremolo", "phaser", "reverb"):
-        levels = [audio.level_db(rendering.render(note, 44_100, (name,), rate)) for rate in (44_100, 16_000)]
+        levels = [
+            audio.level_db(rendering.render(note, 44_100, (name,), rate))
+            for rate in (44_100, 16_000)
+        ]
         assert levels[0] == pytest.approx(levels[1], abs=0.05)
 
 
@@ -81,10 +87,14 @@ def test_resampling_does_not_change_a_chains_level():
 def test_leads_of_other_lengths_move_an_lfo_and_nothing_else(name):
     t = np.arange(44_100) / 44_100
     note = audio.to_int16(0.2 * np.sin(2 * np.pi * 196 * t) * np.exp(-t))
-    settled = [rendering.render(note, 44_100, (name,), lead=s).astype(int) for s in (3.0, 3.27, 4.51)]
+    settled = [
+        rendering.render(note, 44_100, (name,), lead=s).astype(int) for s in (3.0, 3.27, 4.51)
+    ]
     moved = [np.abs(s - settled[0]).max() for s in settled[1:]]
     assert {len(s) for s in settled} == {len(note)}
-    assert min(moved) > 300 if name in ("chorus", "flanger", "phaser", "tremolo") else max(moved) <= 2
+    assert (
+        min(moved) > 300 if name in ("chorus", "flanger", "phaser", "tremolo") else max(moved) <= 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,9 +126,12 @@ def test_every_clip_has_a_lead_of_its_own_and_the_paper_none(small):
     recording = next(r for r in corpus.recordings(run) if r.name == data.index.recording[row])
     clean = corpus.slices(corpus.load(recording, run), run)[data.index.slice[row]]
     with_lead, without = (
-        rendering.render(clean, run.render_rate, ("tremolo",), 16_000, lead) for lead in (leads[row], 0.0)
+        rendering.render(clean, run.render_rate, ("tremolo",), 16_000, lead)
+        for lead in (leads[row], 0.0)
     )
-    assert np.array_equal(with_lead, data.audio[row]) and not np.array_equal(without, data.audio[row])
+    assert np.array_equal(with_lead, data.audio[row]) and not np.array_equal(
+        without, data.audio[row]
+    )
 
 
 def content(folder):
@@ -132,7 +145,9 @@ def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
     command = [sys.executable, "-m", "paper_lib", "render-dataset", "-p", "tiny"]
     shards, kills = tmp_path / "killed" / "tiny" / "dataset.partial" / "shards", 0
     for done in (1, 3, 5):
-        process = subprocess.Popen(command, env=environment, cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, cwd=paths.ROOT, stderr=subprocess.DEVNULL
+        )
         while process.poll() is None and len(list(shards.glob("*.npz"))) < done:
             time.sleep(0.002)
         if process.poll() is None:
@@ -150,17 +165,25 @@ def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
 def test_no_clip_is_lost_or_doubled_and_hashes_hold(small):
     import hashlib
 
-    run, data, _ = small
+    _, data, _ = small
     assert len(data) == 16 * 51 == len(data.index[["excerpt", "chain"]].drop_duplicates())
     for i in range(0, len(data), 97):
         assert hashlib.sha256(data.audio[i].tobytes()).hexdigest() == data.index.sha256[i]
-        assert effects.label(tuple(n for n in effects.NAMES if data.index[n][i])) == data.index.chain[i]
+        assert (
+            effects.label(tuple(n for n in effects.NAMES if data.index[n][i]))
+            == data.index.chain[i]
+        )
 
 
 def test_chains_are_drawn_for_each_slice_anew_as_many_from_any_plan():
     run = config.load("tiny", chains_per_slice=12)
-    for plan, whole in ((None, effects.plan("paper50", True)), ("guo221", effects.plan("guo221", True))):
-        drawn = [rendering.chains_of(run, name, s, plan) for name, s in (("a", 0), ("b", 0), ("a", 1))]
+    for plan, whole in (
+        (None, effects.plan("paper50", True)),
+        ("guo221", effects.plan("guo221", True)),
+    ):
+        drawn = [
+            rendering.chains_of(run, name, s, plan) for name, s in (("a", 0), ("b", 0), ("a", 1))
+        ]
         assert (
             all(len(set(d)) == 12 and d == [c for c in whole if c in d] for d in drawn)
             and len(set(map(tuple, drawn))) == 3
@@ -219,17 +242,22 @@ def test_a_full_disk_is_seen_before_work_begins(monkeypatch):
     from collections import namedtuple
 
     monkeypatch.setattr(paths.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(1000))
-    with pytest.raises(PaperError, match="needs .* GB but only .* are free"):
+    with pytest.raises(PaperError, match=r"needs .* GB but only .* are free"):
         rendering.render_dataset(config.load("tiny"))
     assert not (paths.data("tiny") / "dataset").exists()
 
 
 def test_an_interrupted_run_goes_on_where_the_disk_is_full_of_its_own_shards(monkeypatch):
-    """The need for disk is checked before the first clip; what is free later says nothing about a resumed run."""
+    """The need for disk is checked before the first clip.
+
+    What is free later says nothing about a resumed run.
+    """
     from collections import namedtuple
 
     run, true = config.load("tiny", chain_plan="singles"), corpus.load
-    broken = lambda r, p: (_ for _ in ()).throw(KeyboardInterrupt) if r.name.startswith("p5") else true(r, p)
+    broken = lambda r, p: (
+        (_ for _ in ()).throw(KeyboardInterrupt) if r.name.startswith("p5") else true(r, p)
+    )
     monkeypatch.setattr(rendering.corpus, "load", broken)
     with pytest.raises(KeyboardInterrupt):
         rendering.render_dataset(run)
@@ -242,10 +270,14 @@ def test_a_file_shorter_than_its_header_says_is_named(tmp_path):
     home = tmp_path / "sounds"
     home.mkdir()
     for i in range(3):
-        soundfile.write(home / f"{i}.mp3", np.random.default_rng(i).standard_normal(44_100 * 6) * 0.1, 44_100)
+        soundfile.write(
+            home / f"{i}.mp3", np.random.default_rng(i).standard_normal(44_100 * 6) * 0.1, 44_100
+        )
     whole = (home / "1.mp3").read_bytes()
     (home / "1.mp3").write_bytes(whole[: len(whole) // 2])
-    assert soundfile.info(home / "1.mp3").duration > 5.9, "the header no longer lies: this test says nothing"
+    assert soundfile.info(home / "1.mp3").duration > 5.9, (
+        "the header no longer lies: this test says nothing"
+    )
     run = config.load(
         "tiny",
         profile="cut",
@@ -255,5 +287,7 @@ def test_a_file_shorter_than_its_header_says_is_named(tmp_path):
         chain_plan="singles",
         slice_seconds=2.0,
     )
-    with pytest.raises(PaperError, match=r"1\.mp3: holds 1 slices, although its header promises [23]"):
+    with pytest.raises(
+        PaperError, match=r"1\.mp3: holds 1 slices, although its header promises [23]"
+    ):
         rendering.render_dataset(run)

@@ -1,4 +1,8 @@
-"""Whole runs: Part I twice in a clone of its own, real clips, the paper's condition, papermill without our command."""
+"""Whole runs.
+
+Part I twice in a clone of its own, real clips, the paper's condition, papermill without our
+command.
+"""
 
 import hashlib
 import json
@@ -11,8 +15,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import test_codec
 import yaml
-from test_codec import hub_server, published  # noqa: F401  (the loopback hub and its files)
 
 from paper_lib.app import notebooks
 from paper_lib.core import config, paths, stages
@@ -23,17 +27,18 @@ from paper_lib.sound import rendering
 def run_in(folder: Path, *command: str, **environment: str) -> str:
     """A command in `folder`, with its own data and figures; what it printed."""
     own = {k: v for k, v in os.environ.items() if k not in ("PAPER_DATA", "PAPER_FIGURES")}
-    environment = (
-        own | {"PYTHONPATH": str(folder)} | environment
-    )  # (that checkout's package, in kernels, too)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    # (that checkout's package, in kernels, too)
+    environment = own | {"PYTHONPATH": str(folder)} | environment
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """The checkout's present files in a repository of their own, with Part I of `tiny` run in it."""
+    """The checkout's present files in a repository of their own; Part I of `tiny` is run in it."""
     folder = tmp_path_factory.mktemp("clone") / "checkout"
     files = run_in(paths.ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
     for name in files:
@@ -60,27 +65,42 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(clone):
     paper = (sys.executable, "-m", "paper_lib", "reproduce", "-p", "tiny")
     again = run_in(clone, *paper)
     assert again.count("unchanged, skipped") == len(notebooks.listing("paper"))
-    run_in(clone, *paper, PAPER_DATA="data/second", PAPER_FIGURES="data/second_figures", PAPER_WORKERS="2")
-    one, two = digests(clone / "figures" / "tiny"), digests(clone / "data" / "second_figures" / "tiny")
-    assert one == two and sum(n.endswith(".png") for n in one) == sum(n.endswith(".svg") for n in one) >= 4
+    run_in(
+        clone,
+        *paper,
+        PAPER_DATA="data/second",
+        PAPER_FIGURES="data/second_figures",
+        PAPER_WORKERS="2",
+    )
+    one = digests(clone / "figures" / "tiny")
+    two = digests(clone / "data" / "second_figures" / "tiny")
+    assert one == two
+    assert sum(n.endswith(".png") for n in one) == sum(n.endswith(".svg") for n in one) >= 4
     for path in notebooks.listing("paper"):
-        kept = (clone / "data" / place / "tiny" / "notebooks" / path.name for place in ("", "second"))
+        kept = (
+            clone / "data" / place / "tiny" / "notebooks" / path.name for place in ("", "second")
+        )
         assert nbformat.read(next(kept), 4) == nbformat.read(next(kept), 4), path.name
 
 
 @pytest.mark.slow
 def test_a_run_leaves_git_clean_also_where_the_last_bits_differ(clone):
-    """As on another processor: the weights moved by one unit in the last place, one thread instead of two.
+    """As on another processor: weights moved by one unit in the last place, one thread, not two.
 
-    The run's tables and figures differ, and neither git nor the tests of what is published sees anything.
+    The run's tables and figures differ, and neither git nor the tests of what is published sees
+    anything.
     """
-    values = yaml.safe_load((paths.PROFILES / "tiny.yaml").read_text()) | {"profile": "other", "threads": 1}
+    values = yaml.safe_load((paths.PROFILES / "tiny.yaml").read_text()) | {
+        "profile": "other",
+        "threads": 1,
+    }
     (clone.parent / "other.yaml").write_text(yaml.safe_dump(values))
     nudge = (
         "import torch; from paper_lib.codec import l3ac; load = l3ac.load\n"
         "def nudged(*a, **k):\n"
         "    network = load(*a, **k)\n"
-        "    for p in network.parameters(): p.data = torch.nextafter(p.data, torch.full_like(p.data, 9.0))\n"
+        "    for p in network.parameters():\n"
+        "        p.data = torch.nextafter(p.data, torch.full_like(p.data, 9.0))\n"
         "    return network\n"
         "l3ac.load = nudged\n"
     )
@@ -88,7 +108,9 @@ def test_a_run_leaves_git_clean_also_where_the_last_bits_differ(clone):
     paper = (sys.executable, "-m", "paper_lib", "reproduce", "-p", str(clone.parent / "other.yaml"))
     run_in(clone, *paper, PYTHONPATH=f"{clone.parent}:{clone}")
     one, other = digests(clone / "figures" / "tiny"), digests(clone / "figures" / "other")
-    assert one["figure_2_tsne.svg"] != other["figure_2_tsne.svg"], "the last bits made no difference"
+    assert one["figure_2_tsne.svg"] != other["figure_2_tsne.svg"], (
+        "the last bits made no difference"
+    )
     assert run_in(clone, "git", "status", "--porcelain") == ""
     tests = "test_every_published or test_the_readme or test_the_published or test_git_tracks"
     run_in(
@@ -104,6 +126,9 @@ def test_a_run_leaves_git_clean_also_where_the_last_bits_differ(clone):
         "no:cacheprovider",
     )
     assert run_in(clone, "git", "status", "--porcelain") == ""
+
+
+published = test_codec.published  # a fixture: the files of the loopback hub
 
 
 def small_profile(**changes) -> config.Profile:
@@ -128,27 +153,43 @@ def through_part_1(run: config.Profile) -> tuple[rendering.Dataset, np.ndarray]:
 
 def test_real_clips_of_any_folder_run_through(oracle):
     run = small_profile(
-        profile="mine", corpus="folder", corpus_path=str(oracle / "clean"), recordings=0, chains_per_slice=6
+        profile="mine",
+        corpus="folder",
+        corpus_path=str(oracle / "clean"),
+        recordings=0,
+        chains_per_slice=6,
     )
     data, probability = through_part_1(run)
-    assert len(data) == 4 * 6 and set(data.index.player) == {"00"} and set(data.index["style"]) == {"BN"}
+    assert (
+        len(data) == 4 * 6
+        and set(data.index.player) == {"00"}
+        and set(data.index["style"]) == {"BN"}
+    )
     assert probability.shape == (6, 13) and np.isfinite(probability).all()
 
 
 @pytest.mark.slow
-def test_the_papers_own_condition_runs_as_far_as_this_machine_can(tmp_path, make_tone, serve, published):  # noqa: F811
+def test_the_papers_own_condition_runs_as_far_as_this_machine_can(
+    tmp_path, make_tone, serve, published
+):
     """GuitarSet's names, chains at 16 kHz, the 3kbps network through the loopback hub."""
     home = tmp_path / "guitarset" / "audio_mono-mic"
     home.mkdir(parents=True)
-    names = ["00_BN1-129-Eb_comp", "01_Funk1-114-Ab_comp", "02_Jazz1-130-D_solo", "03_Rock1-130-A_comp"]
+    names = [
+        "00_BN1-129-Eb_comp",
+        "01_Funk1-114-Ab_comp",
+        "02_Jazz1-130-D_solo",
+        "03_Rock1-130-A_comp",
+    ]
     for name in names:
         make_tone(home / f"{name}_mic.wav", 2.1)
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
-    address = serve(hub_server(published, declared, {}))
+    address = serve(test_codec.hub_server(published, declared, {}))
     script = (
         "import test_runs as t; from paper_lib.core import config\n"
-        f"run = config.load('paper', profile='small_paper', corpus_path={str(tmp_path / 'guitarset')!r}, chain_plan='singles',"
-        " slice_seconds=1.0, chains_per_slice=4, head_epochs=3, head_seeds=1, finetune_epochs=1, finetune_clips=16)\n"
+        "run = config.load('paper', profile='small_paper', chain_plan='singles',"
+        f" corpus_path={str(tmp_path / 'guitarset')!r}, slice_seconds=1.0, chains_per_slice=4,"
+        " head_epochs=3, head_seeds=1, finetune_epochs=1, finetune_clips=16)\n"
         "t.through_part_1(run)\n"
     )
     environment = {
@@ -176,8 +217,17 @@ def test_the_papers_own_condition_runs_as_far_as_this_machine_can(tmp_path, make
 
 def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path):
     """`papermill NB OUT -f profile.yaml` from the notebooks' folder, without our command."""
-    papermill = (sys.executable, "-m", "papermill", "01_render_dataset.ipynb", str(tmp_path / "out.ipynb"))
-    environment = {"PAPER_DATA": os.environ["PAPER_DATA"], "PAPER_FIGURES": os.environ["PAPER_FIGURES"]}
+    papermill = (
+        sys.executable,
+        "-m",
+        "papermill",
+        "01_render_dataset.ipynb",
+        str(tmp_path / "out.ipynb"),
+    )
+    environment = {
+        "PAPER_DATA": os.environ["PAPER_DATA"],
+        "PAPER_FIGURES": os.environ["PAPER_FIGURES"],
+    }
     run_in(paths.NOTEBOOKS, *papermill, "-f", "profiles/tiny.yaml", "-k", "python3", **environment)
     made = stages.read(paths.dataset("tiny"))
     assert made["parameters"]["recordings"] == config.load("tiny").recordings
@@ -185,13 +235,17 @@ def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path):
 
 
 def test_solutions_of_the_exercises_are_right():
-    """Each notebook ends with a stub and its check; with the line from notebooks/solutions the check says True."""
+    """Each notebook ends with a stub and its check.
+
+    With the line from notebooks/solutions the check says True.
+    """
     solutions = yaml.safe_load((paths.NOTEBOOKS / "solutions" / "solutions.yaml").read_text())
     for path in notebooks.listing():
         stub = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"][-1].source
         assert stub.count("# replace this line") == 1, path.name
         lines = [
-            solutions[path.stem] if "# replace this line" in line else line for line in stub.splitlines()
+            solutions[path.stem] if "# replace this line" in line else line
+            for line in stub.splitlines()
         ]
         for source, wanted in (("\n".join(lines), "True"), (stub, "False")):
             code = f"from paper_lib.sound import effects\n{source}"
@@ -203,7 +257,10 @@ def test_solutions_of_the_exercises_are_right():
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """write(name, *tables): a notebook that makes a stage data/tiny/<name> and those tables, instead of the real ones."""
+    """write(name, *tables): a notebook in place of the real ones.
+
+    It makes a stage data/tiny/<name> and those tables.
+    """
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
 
     def notebook(name: str, *tables: str) -> None:
@@ -218,7 +275,9 @@ def write(tmp_path, monkeypatch):
             "with stage.opened() as work:\n    work and stage.finish('made')",
         ]
         cell = nbformat.v4.new_code_cell(
-            "\n".join(lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables])
+            "\n".join(
+                lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables]
+            )
         )
         nbformat.write(
             nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}}),
@@ -249,9 +308,19 @@ def test_a_spoilt_table_or_a_deleted_stage_is_made_again_and_nothing_before_it(w
 
 def test_what_a_notebook_no_longer_makes_is_removed_whichever_notebook_the_run_began_with(write):
     run = config.load("tiny")
-    write("01_first", "one"), write("02_second", "two", "old")
+    write("01_first", "one")
+    write("02_second", "two", "old")
     notebooks.reproduce(run)
-    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {"one.csv", "two.csv", "old.csv"}
-    write("01_first", "one", "another"), write("02_second", "two")
+    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {
+        "one.csv",
+        "two.csv",
+        "old.csv",
+    }
+    write("01_first", "one", "another")
+    write("02_second", "two")
     notebooks.reproduce(run)
-    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {"one.csv", "another.csv", "two.csv"}
+    assert {p.name for p in paths.figures("tiny").glob("*.csv")} == {
+        "one.csv",
+        "another.csv",
+        "two.csv",
+    }

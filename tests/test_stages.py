@@ -18,7 +18,12 @@ from paper_lib.report import writer
 
 
 def stage(folder, **changes) -> stages.Stage:
-    entries = {"name": "head", "folder": folder, "parameters": {"rate": 1}, "inputs": {"dataset": "x"}}
+    entries = {
+        "name": "head",
+        "folder": folder,
+        "parameters": {"rate": 1},
+        "inputs": {"dataset": "x"},
+    }
     return stages.Stage(**entries | changes)
 
 
@@ -31,7 +36,7 @@ def make(one: stages.Stage, content: str = "made") -> bool:
     return bool(work)
 
 
-# --- the key ------------------------------------------------------------------------------------------
+# --- the key --------------------------------------------------------------------------------------
 
 
 def test_what_a_stage_hangs_on_is_in_its_key(tmp_path, monkeypatch):
@@ -77,7 +82,9 @@ def test_a_source_edited_while_the_process_runs_changes_nothing_for_it(tmp_path)
     """
     import shutil
 
-    shutil.copytree(paths.PACKAGE, tmp_path / "paper_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        paths.PACKAGE, tmp_path / "paper_lib", ignore=shutil.ignore_patterns("__pycache__")
+    )
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     digests = [
         subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
@@ -100,14 +107,16 @@ def test_an_interrupted_stage_keeps_its_work_for_the_same_key_only(tmp_path):
 def test_a_stage_killed_between_seal_and_renaming_is_whole(tmp_path, monkeypatch):
     one = stage(tmp_path / "s")
     with monkeypatch.context() as killed:
-        killed.setattr(stages.Stage, "_install", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(
+            stages.Stage, "_install", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             make(one)
     assert not (tmp_path / "s").exists() and not make(stage(tmp_path / "s"))
     assert (tmp_path / "s" / "result").read_text() == "made"
 
 
-# --- two writers ----------------------------------------------------------------------------------------
+# --- two writers ----------------------------------------------------------------------------------
 
 WRITER = """
     import pathlib, sys, time
@@ -127,10 +136,14 @@ WRITER = """
 
 def test_two_processes_that_want_the_same_stage_make_it_once(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path / "s")]
-    both = [subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     outputs = [process.communicate(timeout=60)[0] for process in both]
     assert (
-        sum("making" in out for out in outputs) == 1 and sum("waiting for it" in out for out in outputs) == 1
+        sum("making" in out for out in outputs) == 1
+        and sum("waiting for it" in out for out in outputs) == 1
     )
     assert all(out.strip().endswith("18 19") for out in outputs)
 
@@ -156,14 +169,15 @@ def test_no_entry_of_the_manifest_is_lost_between_two_writers(tmp_path):
     """
     (tmp_path / "f").mkdir()
     commands = [
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "f"), name] for name in ("a", "b")
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "f"), name]
+        for name in ("a", "b")
     ]
     for process in [subprocess.Popen(c, cwd=paths.ROOT) for c in commands]:
         assert process.wait(60) == 0
     assert len(manifest.read("p")["artefacts"]) == 80
 
 
-# --- lineage ------------------------------------------------------------------------------------------------
+# --- lineage --------------------------------------------------------------------------------------
 
 
 def test_an_artefact_names_every_stage_that_was_read_for_it(small, monkeypatch, tmp_path):
@@ -176,34 +190,46 @@ def test_an_artefact_names_every_stage_that_was_read_for_it(small, monkeypatch, 
     writer.Report(run, "04", weights="abc").table("table_x", pd.DataFrame({"f1": [0.5]}))
     inputs = manifest.read(run.profile)["artefacts"]["table_x.csv"]["inputs"]
     folder = paths.data(run.profile)
-    wanted = {name: stages.read(folder / name)["content"] for name in ("embedding_frozen", "models/frozen")}
+    wanted = {
+        name: stages.read(folder / name)["content"]
+        for name in ("embedding_frozen", "models/frozen")
+    }
     assert inputs == wanted | {"weights": "abc"}
 
 
 def test_a_head_of_another_codec_pooling_or_training_is_refused(small):
     run, data, _ = small
     finetune.starting_point(run, data)
-    for change in ({"pooling": "mean_sd_mad"}, {"standardise": False}, {"head_rate": 0.5}, {"hidden": 16}):
+    for change in (
+        {"pooling": "mean_sd_mad"},
+        {"standardise": False},
+        {"head_rate": 0.5},
+        {"hidden": 16},
+    ):
         with pytest.raises(PaperError, match="trained with another codec, pooling or parameters"):
             finetune.starting_point(replace(run, **change), data)
 
 
 def test_a_head_of_another_data_set_is_refused(small):
-    """Otherwise a new split would be judged with models that have trained on its test recordings."""
+    """Otherwise a new split would be judged with models that trained on its test recordings."""
     run, data, _ = small
     other = type("Other", (), {"content": "another", "folder": data.folder})()
-    with pytest.raises(PaperError, match="made from another data set than the present one: run notebook 02"):
+    with pytest.raises(
+        PaperError, match="made from another data set than the present one: run notebook 02"
+    ):
         finetune.starting_point(run, other)
 
 
 def test_a_notebook_opened_by_hand_reads_the_run_of_its_neighbours():
-    """What its parameters cell leaves out comes from the profile's file, not from quick's defaults."""
+    """What its parameters cell leaves out comes from the profile's file, not from the defaults."""
     by_hand = config.from_notebook({"profile": "full", "seed": 0, "np": np})
     assert by_hand == config.load("full") and by_hand.pooling != config.Profile().pooling
-    assert config.from_notebook({"profile": "full", "upper_epochs": 3}) == config.load("full", upper_epochs=3)
+    assert config.from_notebook({"profile": "full", "upper_epochs": 3}) == config.load(
+        "full", upper_epochs=3
+    )
 
 
-# --- stages.lock ----------------------------------------------------------------------------------------------
+# --- stages.lock ----------------------------------------------------------------------------------
 
 
 def test_stages_lock_vouches_for_the_present_code():
@@ -215,8 +241,25 @@ def test_stages_lock_vouches_for_the_present_code():
 SOURCES = {
     "core.random": "def draw(x):\n    return x\n",
     "core.paths": "def folder():\n    return 1\n",
-    "sound.render": "from ..core.random import draw\nfrom ..core import paths\nRATE = 44100\nOTHER = 1\n\n\ndef render(x):\n    '''Says.'''\n    return draw(x) * RATE + paths.folder()\n\n\ndef unused():\n    return OTHER\n",
-    "codec.train": "from ..sound import render as r\n\n\ndef train():\n    # comment\n    return 3\n\n\ndef both():\n    return train() + r.render(1)\n",
+    "sound.render": (
+        "from ..core.random import draw\n"
+        "from ..core import paths\n"
+        "RATE = 44100\n"
+        "OTHER = 1\n\n\n"
+        "def render(x):\n"
+        "    '''Says.'''\n"
+        "    return draw(x) * RATE + paths.folder()\n\n\n"
+        "def unused():\n"
+        "    return OTHER\n"
+    ),
+    "codec.train": (
+        "from ..sound import render as r\n\n\n"
+        "def train():\n"
+        "    # comment\n"
+        "    return 3\n\n\n"
+        "def both():\n"
+        "    return train() + r.render(1)\n"
+    ),
 }
 
 
@@ -230,10 +273,18 @@ SOURCES = {
     ("core.paths", "return 1", "return 2", set()),  # bookkeeping
 ])  # fmt: skip
 def test_changed_code_is_seen_where_it_runs_and_nowhere_else(module, old, new, stale):
-    entries = {"render": "sound.render.render", "train": "codec.train.train", "both": "codec.train.both"}
+    entries = {
+        "render": "sound.render.render",
+        "train": "codec.train.train",
+        "both": "codec.train.both",
+    }
     changed = SOURCES | {module: SOURCES[module].replace(old, new)}
     assert changed != SOURCES
-    seen = {n for n, e in entries.items() if code.digest_of([e], SOURCES) != code.digest_of([e], changed)}
+    seen = {
+        n
+        for n, e in entries.items()
+        if code.digest_of([e], SOURCES) != code.digest_of([e], changed)
+    }
     assert seen == stale
 
 
@@ -241,7 +292,11 @@ def test_the_real_stages_hang_on_what_they_run():
     def changed(module: str, old: str, new: str) -> set[str]:
         assert old in code._SOURCES[module], old
         other = code._SOURCES | {module: code._SOURCES[module].replace(old, new)}
-        return {n for n, e in code.declared().items() if code.digest_of(e["code"], other) != code.digest(n)}
+        return {
+            n
+            for n, e in code.declared().items()
+            if code.digest_of(e["code"], other) != code.digest(n)
+        }
 
     everything = set(code.declared())
     assert changed("sound.plucked", "RATE = 44_100", "RATE = 48_000") == {"dataset", "experiment"}
@@ -249,14 +304,19 @@ def test_the_real_stages_hang_on_what_they_run():
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
         "core.random", "digest[:16]", "digest[:15]"
     )
-    assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == {"head", "finetuned"}
+    assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == {
+        "head",
+        "finetuned",
+    }
     assert changed("core.paths", 'ROOT / "data" / "weights"', 'ROOT / "w"') == set() != everything
 
 
 def test_code_that_the_lock_does_not_know_is_kept_apart(tmp_path, monkeypatch):
     make(stage(tmp_path / "s"))
     monkeypatch.setattr(code, "vouched", lambda name: False)
-    assert not stage(tmp_path / "s").current() and make(stage(tmp_path / "s"), "of the changed code")
+    assert not stage(tmp_path / "s").current() and make(
+        stage(tmp_path / "s"), "of the changed code"
+    )
     assert not make(stage(tmp_path / "s"))
     monkeypatch.undo()
     assert not stage(tmp_path / "s").current()
@@ -267,13 +327,15 @@ def test_accept_enters_one_stage_and_leaves_the_others(tmp_path, monkeypatch):
     for name in code.declared():
         code.accept(name)
     entries = json.loads((tmp_path / "stages.lock").read_text())
-    (tmp_path / "stages.lock").write_text(json.dumps(entries | {"head": {"version": 1, "digest": "old"}}))
+    (tmp_path / "stages.lock").write_text(
+        json.dumps(entries | {"head": {"version": 1, "digest": "old"}})
+    )
     assert not code.vouched("head") and code.vouched("dataset")
     code.accept("head")
     assert code.vouched("head") and json.loads((tmp_path / "stages.lock").read_text()) == entries
 
 
-# --- parallel work ---------------------------------------------------------------------------------------------
+# --- parallel work --------------------------------------------------------------------------------
 
 
 def double(x: int) -> dict[str, np.ndarray]:
@@ -304,17 +366,21 @@ def test_several_processes_leave_the_same_shards(tmp_path, monkeypatch):
     parallel.shards(double, items, tmp_path / "one", "x")
     monkeypatch.setenv("PAPER_WORKERS", "2")
     parallel.shards(double, items, tmp_path / "two", "x")
-    one, two = ({p.name: p.read_bytes() for p in sorted((tmp_path / n).iterdir())} for n in ("one", "two"))
+    one, two = (
+        {p.name: p.read_bytes() for p in sorted((tmp_path / n).iterdir())} for n in ("one", "two")
+    )
     assert one == two and len(one) == 5
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
-    with pytest.raises(PaperError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(PaperError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         parallel.shards(double, {"0": (0,)}, tmp_path, "x", "tcp://127.0.0.1:9")
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_renders_and_embeds_the_same_bytes(small, tmp_path, monkeypatch):
+def test_a_cluster_that_loses_a_worker_renders_and_embeds_the_same_bytes(
+    small, tmp_path, monkeypatch
+):
     """Two worker processes of a real Dask cluster on this machine; one is killed mid-way."""
     from dask.distributed import LocalCluster
 
@@ -322,7 +388,9 @@ def test_a_cluster_that_loses_a_worker_renders_and_embeds_the_same_bytes(small, 
     monkeypatch.setenv("PAPER_DATA", str(tmp_path / "elsewhere"))
     from paper_lib.sound import rendering
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
         victim = next(iter(cluster.workers.values())).pid
         killed, replace_file = [], os.replace
 

@@ -1,4 +1,7 @@
-"""The command line: ``paper ...`` or ``python -m paper_lib ...``. Faults the user can mend end in one sentence and exit code 1."""
+"""The command line: ``paper ...`` or ``python -m paper_lib ...``.
+
+Faults the user can mend end in one sentence and exit code 1.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as problem:
         where = f" ({problem.filename})" if problem.filename else ""
         print(
-            f"paper: {problem.strerror or problem}{where}: nothing finished is lost; mend it and run the same "
-            "command again.",
+            f"paper: {problem.strerror or problem}{where}: nothing finished is lost; "
+            "mend it and run the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -33,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="paper",
-        description="Recognise guitar effects with a fine-tuned neural codec: the study, end to end.",
+        description=(
+            "Recognise guitar effects with a fine-tuned neural codec: the study, end to end."
+        ),
     )
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -50,40 +55,63 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     verb("doctor", doctor, "what is missing on this machine, and the remedy", False).add_argument(
-        "--mend", action="store_true", help="put torchaudio's CUDA-only library aside if it breaks the import"
+        "--mend",
+        action="store_true",
+        help="put torchaudio's CUDA-only library aside if it breaks the import",
     )
     verb("plan", plan, "clips, disk and time of a profile, before you start")
     one = verb("reproduce", reproduce, "run the notebooks in order through papermill")
-    one.add_argument("--from", dest="first", default="", metavar="NN", help="begin with this notebook")
+    one.add_argument(
+        "--from", dest="first", default="", metavar="NN", help="begin with this notebook"
+    )
     one.add_argument("--force", action="store_true", help="run also what is unchanged")
     one.add_argument("--only", default="", metavar="NN", help="run this notebook alone")
     one.add_argument("--part", default="paper", help="paper (default), codec, ... or all")
     verb("verify", verify, "compare a run with the published reference, artefact by artefact")
-    one = verb("render-dataset", render_dataset, "make the data set of a profile, here or on a cluster")
-    one.add_argument(
-        "--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)"
+    one = verb(
+        "render-dataset", render_dataset, "make the data set of a profile, here or on a cluster"
     )
-    one = verb("embed-dataset", embed_dataset, "embed the data set of a profile, here or on a cluster")
-    one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
     one.add_argument(
-        "--scheduler", default="", metavar="tcp://HOST:PORT", help="a Dask scheduler (default: the profile's)"
+        "--scheduler",
+        default="",
+        metavar="tcp://HOST:PORT",
+        help="a Dask scheduler (default: the profile's)",
     )
     one = verb(
-        "accept", accept, "say that a stage's present code gives the results of its declared version", False
+        "embed-dataset", embed_dataset, "embed the data set of a profile, here or on a cluster"
+    )
+    one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
+    one.add_argument(
+        "--scheduler",
+        default="",
+        metavar="tcp://HOST:PORT",
+        help="a Dask scheduler (default: the profile's)",
+    )
+    one = verb(
+        "accept",
+        accept,
+        "say that a stage's present code gives the results of its declared version",
+        False,
     )
     one.add_argument("stage", nargs="+", help="names in stages.toml, or all")
     one = verb("render", render, "apply a chain of effects to an audio file", False)
-    one.add_argument("input"), one.add_argument("output")
+    one.add_argument("input")
+    one.add_argument("output")
     one.add_argument("--chain", required=True, help="effects in order, e.g. overdrive,reverb")
     one.add_argument(
         "--lead",
         type=float,
         default=3.0,
-        help="seconds that the effects have run before the file begins (default 3; 0: SoX starts with it, clicks and all)",
+        help=(
+            "seconds that the effects have run before the file begins "
+            "(default 3; 0: SoX starts with it, clicks and all)"
+        ),
     )
     one = verb("recognize", recognize, "which effects are on a recording", False)
     one.add_argument(
-        "-p", "--profile", help="ask the fine-tuned model of that run (default: the released recognizer)"
+        "-p",
+        "--profile",
+        help="ask the fine-tuned model of that run (default: the released recognizer)",
     )
     one.add_argument("file", nargs="+")
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
@@ -98,26 +126,24 @@ def parser() -> argparse.ArgumentParser:
         "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)",
         False,
     )
-    (
-        one.add_argument("folder"),
-        one.add_argument("--steps", type=int, default=4500),
-        one.add_argument("--threads", type=int, default=2),
-    )
+    one.add_argument("folder")
+    one.add_argument("--steps", type=int, default=4500)
+    one.add_argument("--threads", type=int, default=2)
     one.add_argument(
         "--start", default="", help="weights to begin with: shipped or hub:3kbps (default: random)"
     )
     one.add_argument(
-        "--network", default="", help="configuration: hub:3kbps, ... (default: the small one that is shipped)"
+        "--network",
+        default="",
+        help="configuration: hub:3kbps, ... (default: the small one that is shipped)",
     )
     one.add_argument("--rate", type=float, default=1e-3, help="top of the one-cycle learning rate")
-    (
-        one.add_argument("--size", type=int, default=8, help="crops a step"),
-        one.add_argument("--seconds", type=float, default=2.0, help="length of a crop"),
+    one.add_argument("--size", type=int, default=8, help="crops a step")
+    one.add_argument("--seconds", type=float, default=2.0, help="length of a crop")
+    one.add_argument(
+        "--decode-every", type=int, default=4, help="reconstruct on every so manyth step"
     )
-    (
-        one.add_argument("--decode-every", type=int, default=4, help="reconstruct on every so manyth step"),
-        one.add_argument("--takes", type=int, default=200, help="guitar performances to train on"),
-    )
+    one.add_argument("--takes", type=int, default=200, help="guitar performances to train on")
     one.add_argument(
         "--adversarial",
         type=float,
@@ -159,7 +185,8 @@ def reproduce(args) -> None:
     for name in code.declared():
         if not code.vouched(name):
             print(
-                f"note: the code of stage {name} is not the one in stages.lock; its results are kept apart (paper accept {name})"
+                f"note: the code of stage {name} is not the one in stages.lock; "
+                f"its results are kept apart (paper accept {name})"
             )
     notebooks.reproduce(_profile(args), args.part, args.first, args.only, args.force)
 
@@ -234,7 +261,8 @@ def render(args) -> None:
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as problem:
         beside.unlink(missing_ok=True)
         raise PaperError(
-            f"{args.output} could not be written ({problem}); give a .wav or .flac file in a folder that exists."
+            f"{args.output} could not be written ({problem}); "
+            "give a .wav or .flac file in a folder that exists."
         ) from problem
     beside.replace(target)
 
@@ -249,18 +277,26 @@ def recognize(args) -> None:
         model = models.load(Path(own))
     elif (released := models.released()) is None:
         raise PaperError(
-            "no recognizer is released in data/weights: paper reproduce makes one; then add -p quick."
+            "no recognizer is released in data/weights: "
+            "paper reproduce makes one; then add -p quick."
         )
     else:
         model = released[0]
     answers = {}
     for file in args.file:
         probability = models.recognize(model, file, args.window)
-        answers[file] = [dict(zip(effects.NAMES, (round(float(p), 4) for p in row))) for row in probability]
+        answers[file] = [
+            dict(zip(effects.NAMES, (round(float(p), 4) for p in row), strict=True))
+            for row in probability
+        ]
         if not args.json:
             print(file)
             for i, row in enumerate(probability):
-                named = [f"{effects.NAMES[j]} ({row[j]:.2f})" for j in row.argsort()[::-1] if row[j] > 0.5]
+                named = [
+                    f"{effects.NAMES[j]} ({row[j]:.2f})"
+                    for j in row.argsort()[::-1]
+                    if row[j] > 0.5
+                ]
                 print(f"  {i * args.window:6.1f} s  {', '.join(named) or 'dry'}")
     if args.json:
         print(json.dumps({"window_s": args.window, "files": answers}, indent=1))

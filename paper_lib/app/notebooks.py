@@ -19,14 +19,12 @@ from ..core.errors import PaperError
 from ..sound import corpus
 
 # Part -> the notebooks that belong to it, by number. A part reads the stages of the paper's own.
-PARTS = {
-    "paper": ("01", "02", "03", "04", "05"),
-    "codec": ("06", "07", "08", "A1", "A2"),
-}
+PARTS = {"paper": ("01", "02", "03", "04", "05"), "codec": ("06", "07", "08", "A1", "A2")}
 
 
 def listing(part: str = "all") -> list[Path]:
-    """A part's notebooks in order, after those of the paper, which every part stands on; appendices last.
+    """A part's notebooks in order, after those of the paper, which every part stands on; appendices
+    last.
 
     Raises:
         PaperError: there is no such part.
@@ -39,15 +37,17 @@ def listing(part: str = "all") -> list[Path]:
 
 
 def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:
-    """Without what differs between two equal runs: timings, papermill's notes, progress bars (stderr). The injected cell's
-    `parameters` go into the notebook's own parameters cell, so that a stored notebook says with which values it ran."""
+    """Without what differs between two equal runs: timings, papermill's notes, progress bars
+    (stderr). The injected cell's `parameters` go into the notebook's own parameters cell, so that a
+    stored notebook says with which values it ran.
+    """
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             for name, value in (parameters or {}).items():
-                cell.source = re.sub(
-                    rf"^{name} = .*$", lambda _: f"{name} = {value!r}", cell.source, flags=re.MULTILINE
-                )
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+                cell.source = _assigned(cell.source, name, value)
+    notebook.cells = [
+        c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k == "kernelspec"} | {
         "language_info": {"name": "python"}
     }
@@ -65,11 +65,18 @@ def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nb
     return notebook
 
 
+def _assigned(source: str, name: str, value: object) -> str:
+    """A parameters cell in which `name` gets this value."""
+    line = f"{name} = {value!r}"
+    return re.sub(rf"^{name} = .*$", lambda _: line, source, flags=re.MULTILINE)
+
+
 def _joined(outputs: list) -> list:
     """Adjacent pieces of printed text as one: where the kernel cuts the stream is chance."""
-    out = []
+    out: list = []
     for output in outputs:
-        if out and output.output_type == out[-1].output_type == "stream" and output.name == out[-1].name:
+        stream = output.output_type == "stream"
+        if out and stream and out[-1].output_type == "stream" and output.name == out[-1].name:
             out[-1].text += output.text
         else:
             out.append(output)
@@ -83,10 +90,15 @@ def source_digest(path: Path) -> str:
 
 
 def _inputs(profile: Profile) -> dict[str, str]:
-    """What a run reads beside its profile and the code: audio files, weights, chains, packages -> a hash of each."""
+    """What a run reads beside its profile and the code: audio files, weights, chains, packages -> a
+    hash of each.
+    """
     files = [Path(r.path) for r in corpus.recordings(profile) if r.path]
     seen = {str(p): f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in files}
-    weights = (paths.WEIGHTS / "shipped" / "config.json", paths.WEIGHTS / "released" / "release.json")
+    weights = (
+        paths.WEIGHTS / "shipped" / "config.json",
+        paths.WEIGHTS / "released" / "release.json",
+    )
     for path in (*weights, hub.pins_file(), paths.PACKAGE / "sound" / "paper50.txt"):
         seen[path.name] = stages.digest(path) if path.exists() else ""
     return seen | manifest.versions()
@@ -100,7 +112,9 @@ def _unchanged(record: Path, key: str, profile: Profile) -> bool:
     if seen["key"] != key or not set(seen["stages"]) <= set(stages.finished(profile.profile)):
         return False
     made = {
-        n: a for n, a in manifest.read(profile.profile)["artefacts"].items() if a["notebook"] == record.stem
+        n: a
+        for n, a in manifest.read(profile.profile)["artefacts"].items()
+        if a["notebook"] == record.stem
     }
     folder = paths.figures(profile.profile)
     return bool(made) and all(
@@ -113,8 +127,9 @@ def reproduce(
 ) -> None:
     """Execute a part's notebooks in order with `profile`'s parameters.
 
-    Those whose sources, parameters, inputs and results are unchanged are skipped (not with `force`).
-    `first`: begin with the notebook whose number or name starts so; `only`: run that one alone.
+    Those whose sources, parameters, inputs and results are unchanged are skipped (not with
+    `force`). `first`: begin with the notebook whose number or name starts so; `only`: run that one
+    alone.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)  # each notebook gets the whole profile
     paths.require_disk(paths.data(profile.profile), 100_000_000, "a run")
@@ -122,24 +137,27 @@ def reproduce(
     begin = next((i for i, p in enumerate(books) if p.stem.startswith(only or first)), None)
     if begin is None:
         raise PaperError(
-            f"no notebook begins with {only or first!r}; there are: {', '.join(p.stem for p in books)}."
+            f"no notebook begins with {only or first!r}; "
+            f"there are: {', '.join(p.stem for p in books)}."
         )
     if first:
         books = [p for i, p in enumerate(books) if i < begin or p in (*listing(part), books[begin])]
     end = begin + 1 if only else len(books)
     paths.executed(profile.profile).mkdir(parents=True, exist_ok=True)
-    before, rerun, old = stages.digest(_inputs(profile)), force, {}
+    before, rerun = stages.digest(_inputs(profile)), force
+    old: dict[str, list[str]] = {}  # notebook -> what it had made
     for i, path in enumerate(books[:end]):
-        before = stages.digest([source_digest(path), asdict(profile), code.package_digest(), before])
-        record, note = (
-            paths.executed(profile.profile) / f"{path.stem}.json",
-            f"[{i + 1}/{len(books)}] {path.stem}",
+        before = stages.digest(
+            [source_digest(path), asdict(profile), code.package_digest(), before]
         )
+        record = paths.executed(profile.profile) / f"{path.stem}.json"
+        note = f"[{i + 1}/{len(books)}] {path.stem}"
         unchanged = _unchanged(record, before, profile)
         if i < begin:
             if not unchanged:
                 print(
-                    f"{note}: left as it is, although its sources, parameters or inputs have changed",
+                    f"{note}: left as it is, "
+                    "although its sources, parameters or inputs have changed",
                     flush=True,
                 )
         elif unchanged and not rerun:
@@ -150,18 +168,20 @@ def reproduce(
             rerun = True
             print(note, flush=True)
             seconds = _execute(path, profile)
-            for name in set(old.get(path.stem, ())) - set(manifest.read(profile.profile)["artefacts"]):
-                (paths.figures(profile.profile) / name).unlink(missing_ok=True)  # it no longer makes that
-            text = json.dumps(
-                {"key": before, "stages": stages.finished(profile.profile), "seconds": round(seconds)}
-            )
-            paths.write_beside(record, text + "\n")
+            present = set(manifest.read(profile.profile)["artefacts"])
+            for name in set(old.get(path.stem, ())) - present:  # it no longer makes that
+                (paths.figures(profile.profile) / name).unlink(missing_ok=True)
+            finished = stages.finished(profile.profile)
+            entry = {"key": before, "stages": finished, "seconds": round(seconds)}
+            paths.write_beside(record, json.dumps(entry) + "\n")
             print(f"{note}: done in {seconds:.0f} s", flush=True)
     print(f"tables and figures: {paths.figures(profile.profile)}", flush=True)
 
 
 def _execute(path: Path, profile: Profile) -> float:
-    """Run one notebook with papermill and store it, clean, in the run's folder; seconds that it took."""
+    """Run one notebook with papermill and store it, clean, in the run's folder; seconds that it
+    took.
+    """
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -170,19 +190,25 @@ def _execute(path: Path, profile: Profile) -> float:
     beside, start = folder / f".{path.stem}.running.ipynb", time.perf_counter()
     try:
         papermill.execute_notebook(
-            str(path), str(beside), parameters=asdict(profile), kernel_name="python3", cwd=str(paths.NOTEBOOKS),
-            progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False,
-        )  # fmt: skip
+            str(path),
+            str(beside),
+            parameters=asdict(profile),
+            kernel_name="python3",
+            cwd=str(paths.NOTEBOOKS),
+            progress_bar={"desc": path.stem, "unit": "cell"},
+            log_output=False,
+        )
     except PapermillExecutionError as problem:
         os.replace(beside, folder / f"{path.stem}.failed.ipynb")
         # counted without the cell that papermill injects
         raise PaperError(
-            f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: {problem.ename}: {problem.evalue}"
+            f"notebook {path.stem}, cell [{problem.exec_count - 1}] failed: "
+            f"{problem.ename}: {problem.evalue}"
         ) from problem
     except DeadKernelError as problem:
         raise PaperError(
-            f"notebook {path.stem}: its kernel was killed, most often for want of memory; free some and run "
-            "the same command again."
+            f"notebook {path.stem}: its kernel was killed, most often for want of memory; "
+            "free some and run the same command again."
         ) from problem
     nbformat.write(clean(nbformat.read(beside, 4), asdict(profile)), beside)
     os.replace(beside, folder / path.name)

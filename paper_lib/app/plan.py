@@ -58,7 +58,8 @@ def _timed(work: Callable[[], object]) -> float:
     """Seconds a clip of a call on four, the second and third of three calls."""
     work()
     start = time.perf_counter()
-    work(), work()
+    work()
+    work()
     return (time.perf_counter() - start) / 8
 
 
@@ -67,7 +68,8 @@ def estimate(profile: Profile, clips: int, rates: Rates) -> dict[str, float]:
     train = min(profile.finetune_clips or int(0.7 * clips), int(0.7 * clips))
     epochs = profile.finetune_epochs + profile.contrast_epochs
     judged = 0.15 * clips * rates.embed  # one look at the validation set
-    heard = min(1.0, profile.upper_seconds / profile.slice_seconds) or 1.0  # of each clip, in a step
+    # of each clip, in a step
+    heard = min(1.0, profile.upper_seconds / profile.slice_seconds) or 1.0
     rows = {
         "render the data set": clips * rates.render,
         "embed it (shipped and untrained codec)": 2 * clips * rates.embed,
@@ -80,26 +82,32 @@ def estimate(profile: Profile, clips: int, rates: Rates) -> dict[str, float]:
 
 
 def describe(profile: Profile) -> str:
-    """What `paper plan` prints: the run, its bottleneck, and the paper's 442,884 clips at the same rates."""
+    """What `paper plan` prints: the run, its bottleneck, and the paper's 442,884 clips at the same
+    rates.
+    """
     slices, clips, size = rendering.size(profile)
     rates = measure(profile)
     size += clips * rates.lower_bytes if profile.upper_epochs else 0
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lines = [
-        f"profile {profile.profile}: {slices} slices x {clips // max(slices, 1)} chains = {clips:,} clips, "
-        f"{size * 1.1 / 1e9:.2f} GB on disk (while stages are made up to twice that); on {device}:"
+        f"profile {profile.profile}: {slices} slices x {clips // max(slices, 1)} chains = "
+        f"{clips:,} clips, {size * 1.1 / 1e9:.2f} GB on disk "
+        f"(while stages are made up to twice that); on {device}:"
     ]
     rows = estimate(profile, clips, rates)
     lines += [f"  {step:40s} {_duration(s)}" for step, s in rows.items()]
     lines.append(f"  {'altogether, about':40s} {_duration(1.1 * sum(rows.values()))}")
-    lines.append(f"the bottleneck: {max(rows, key=rows.get)}")
-    paper = replace(profile, finetune_clips=0, finetune_epochs=32, contrast_epochs=0, upper_epochs=0)
+    lines.append(f"the bottleneck: {max(rows, key=lambda step: rows[step])}")
+    paper = replace(
+        profile, finetune_clips=0, finetune_epochs=32, contrast_epochs=0, upper_epochs=0
+    )
     rows = estimate(paper, PAPER_CLIPS, rates)
     hours = ", ".join(f"{step} {s / 3600:.1f} h" for step, s in rows.items())
     lines.append(f"the paper's {PAPER_CLIPS:,} clips and 32 epochs at these rates: {hours}")
     if profile.scheduler:
         lines.append(
-            "with a Dask scheduler, divide rendering and embedding by its workers over this machine's cores"
+            "with a Dask scheduler, divide rendering and embedding by its workers over this "
+            "machine's cores"
         )
     return "\n".join(lines)
 

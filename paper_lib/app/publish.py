@@ -20,8 +20,9 @@ from . import notebooks
 def publish(profile: Profile, part: str = "all") -> None:
     """Copy the run's tables, figures and manifest to figures/reference/<profile>.
 
-    For `quick` also the executed notebooks and the README's table; for `full` also its fine-tuned model,
-    as the released one. A `part` publishes that part alone and leaves the others' artefacts as they were.
+    For `quick` also the executed notebooks and the README's table; for `full` also its fine-tuned
+    model, as the released one. A `part` publishes that part alone and leaves the others' artefacts
+    as they were.
     """
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
     artefacts, books = manifest.read(profile.profile)["artefacts"], notebooks.listing(part)
@@ -44,7 +45,8 @@ def publish(profile: Profile, part: str = "all") -> None:
 def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
     """The artefacts of these notebooks to the reference, whose others stay."""
     run = json.loads((source / "manifest.json").read_text())
-    kept = json.loads((target / "manifest.json").read_text())["artefacts"] if target.exists() else {}
+    old = json.loads((target / "manifest.json").read_text()) if target.exists() else None
+    kept = old["artefacts"] if old else {}
     kept = {name: a for name, a in kept.items() if a["notebook"] not in books}
     new = {name: a for name, a in run["artefacts"].items() if a["notebook"] in books}
     target.mkdir(parents=True, exist_ok=True)

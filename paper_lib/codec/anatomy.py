@@ -1,4 +1,7 @@
-"""What the codec is made of: sizes and cost, and which samples a frame can see, by arithmetic, by perturbation, by gradient. Notebook 06."""
+"""What the codec is made of, and which samples a frame can see. Notebook 06.
+
+Sizes and cost; the receptive field by arithmetic, by perturbation, by gradient.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,35 @@ from .encoder import Encoder
 RATE = audio.CODEC_RATE
 
 
-# --- size, rate, cost -------------------------------------------------------------------------------------------------
+# --- size, rate, cost -----------------------------------------------------------------------------
 
 
 def sizes(networks: dict[str, EnCodec]) -> pd.DataFrame:
-    """One row a network: parameters of each part, hop, tokens/s, codebook, bit/s, attention window."""
+    """One row a network: parameters of each part, hop, tokens/s, codebook, bit/s, window."""
     rows = []
     for name, network in networks.items():
-        mc, book = network.mc, int(np.prod(network.mc.vq_config["levels"]))
+        mc = network.mc
+        book = int(np.prod(mc.vq_config["levels"]))
         rate = RATE / mc.hop_length
-        rows.append({"network": name} | codec.parameter_counts(network) | {"fine_tuned": sum(p.numel() for p in Encoder(network).parameters())}
-                    | {"hop": mc.hop_length, "tokens_per_s": rate, "codebook": book, "bit_per_s": rate * np.log2(book), "window": mc.en_coder_window_size,
-                       "channels": mc.feature_dim})  # fmt: skip
+        row = {"network": name} | codec.parameter_counts(network)
+        row |= {
+            "fine_tuned": sum(p.numel() for p in Encoder(network).parameters()),
+            "hop": mc.hop_length,
+            "tokens_per_s": rate,
+            "codebook": book,
+            "bit_per_s": rate * np.log2(book),
+            "window": mc.en_coder_window_size,  # of the attention, in frames
+            "channels": mc.feature_dim,
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def gmacs(module: nn.Module, *inputs: torch.Tensor) -> float:
-    """Multiply-accumulates (10^9) of one forward pass: half of what torch's FlopCounterMode counts (convolutions, matrix products).
+    """Multiply-accumulates (10^9) of one forward pass: convolutions and matrix products.
 
-    Without oneDNN, whose recurrent layers are one call that the counter does not know; plain torch shows it their matrix products.
+    Half of what torch's FlopCounterMode counts. Without oneDNN, whose recurrent layers are
+    one call that the counter does not know; plain torch shows it their matrix products.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,31 +65,41 @@ def gmacs(module: nn.Module, *inputs: torch.Tensor) -> float:
 
 
 def gmacs_by_class(module: nn.Module, samples: int) -> float:
-    """The same as `ptflops` counts by default: by the class of each layer. A weight-normed layer has a class of its own and is overlooked."""
+    """The same as `ptflops` counts by default: by the class of each layer.
+
+    A weight-normed layer has a class of its own and is overlooked.
+    """
     from ptflops import get_model_complexity_info
 
-    return (
-        get_model_complexity_info(
-            module, (samples,), as_strings=False, print_per_layer_stat=False, verbose=False, backend="pytorch"
-        )[0]
-        / 1e9
+    macs, _ = get_model_complexity_info(
+        module,
+        (samples,),
+        as_strings=False,
+        print_per_layer_stat=False,
+        verbose=False,
+        backend="pytorch",
     )
+    return macs / 1e9
 
 
 def gmacs_of_shape(module: nn.Module, *shape: int) -> float:
-    """`gmacs` for an input of this shape, on torch's "meta" device, in place: shapes without numbers, so that counting costs nothing."""
+    """`gmacs` for an input of this shape, on torch's "meta" device, in place.
+
+    That holds shapes without numbers, so that counting costs nothing.
+    """
     return gmacs(module.eval().to("meta"), torch.zeros(*shape, device="meta"))
 
 
-# --- receptive field by arithmetic ------------------------------------------------------------------------------------
+# --- receptive field by arithmetic ----------------------------------------------------------------
 
 EVERYTHING = (-(10**9), 10**9)
 
 
 def span(module: nn.Module, first: int, last: int) -> tuple[int, int]:
-    """Which inputs (first, last) the outputs `first` to `last` of `module` can depend on, along time; unbounded: `EVERYTHING`.
+    """First and last input along time that outputs `first` to `last` of `module` can depend on.
 
-    Padding is counted as input, so the ends may lie outside. A layer of a kind that is not listed here: `PaperError`.
+    Unbounded: `EVERYTHING`. Padding is counted as input, so the ends may lie outside. A layer of a
+    kind that is not listed here: `PaperError`.
     """
     if (first, last) == EVERYTHING:
         return EVERYTHING
@@ -96,12 +119,16 @@ def span(module: nn.Module, first: int, last: int) -> tuple[int, int]:
         case "V3FirstBlock" | "EnhanceBlock":
             ends = [span(branch, first, last) for branch in module.blocks]
             first, last = min(a for a, _ in ends), max(b for _, b in ends)
-            if kind == "EnhanceBlock" and any(isinstance(m, nn.InstanceNorm1d) for m in module.modules()):
+            if kind == "EnhanceBlock" and any(
+                isinstance(m, nn.InstanceNorm1d) for m in module.modules()
+            ):
                 return EVERYTHING  # its mean and variance are the whole clip's
         case "TrendPool":
-            first, last = first - 2 * (module.kernel_size // 2), last + 2 * (module.kernel_size // 2)
+            reach = 2 * (module.kernel_size // 2)
+            first, last = first - reach, last + reach
         case "Conv1d":
-            (k,), (s,), (d,), (p,) = module.kernel_size, module.stride, module.dilation, module.padding
+            (k,), (s,), (d,) = module.kernel_size, module.stride, module.dilation
+            (p,) = module.padding
             behind = getattr(module, "behind", p)  # (padding on the left, if `causal` moved it)
             first, last = first * s - behind, last * s - behind + (k - 1) * d
         case "Upsample":
@@ -125,12 +152,15 @@ def chain_span(modules: list[nn.Module], first: int, last: int) -> tuple[int, in
     return span(nn.Sequential(*modules), first, last)
 
 
-# --- the same by perturbation and by gradient -------------------------------------------------------------------------
+# --- the same by perturbation and by gradient -----------------------------------------------------
 
 
 def exact(network: EnCodec) -> EnCodec:
-    """The network in double precision with each GRN as the affine map that it is, in place: what cannot depend on a sample then does
-    not, to the last bit (GRN's quotient g / (g + eps) is 1 up to a rounding that any sample can flip)."""
+    """The network in double precision with each GRN as the affine map that it is, in place.
+
+    What cannot depend on a sample then does not, to the last bit. (GRN's quotient g / (g + eps) is
+    1 up to a rounding that any sample can flip.)
+    """
     for module in list(network.modules()):
         if isinstance(module, GRN):
             module.forward = lambda x, m=module: x * (1 + m.gamma) + m.beta
@@ -147,10 +177,11 @@ def receptive_field(
     index: int,
     guess: tuple[int, int] = (-1, -1),
 ) -> tuple[int, int]:
-    """First and last sample of x (1, samples) that `function(x)[0, index]` depends on, by perturbation.
+    """First and last sample of x (1, samples) that `function(x)[0, index]` depends on.
 
-    All samples from k on (or up to k) are replaced; the largest (smallest) k for which the output still changes is found by bisection.
-    A `guess` is tried first: if it is right, four perturbations show it.
+    Found by perturbation: all samples from k on (or up to k) are replaced; the largest (smallest) k
+    for which the output still changes is found by bisection. A `guess` is tried first: if it is
+    right, four perturbations show it.
     """
     noise = 10 * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -162,10 +193,11 @@ def receptive_field(
             return not torch.equal(function(other)[0, index], base)
 
         ends = []
-        for kept in (lambda k: slice(k + 1, None), lambda k: slice(None, k)):  # replace 0..k; replace k..end
+        # replace 0..k; replace k..end
+        for kept in (lambda k: slice(k + 1, None), lambda k: slice(None, k)):
             low, high = 0, x.shape[1] - 1
             grows = kept(0).start is not None
-            if 0 <= (k := min(guess[not grows], high)):
+            if (k := min(guess[not grows], high)) >= 0:
                 within, beyond = (k, k - 1) if grows else (k, k + 1)
                 if matters(kept(within)) and not (0 <= beyond <= high and matters(kept(beyond))):
                     low = high = k
@@ -176,11 +208,16 @@ def receptive_field(
                 else:
                     low, high = (middle + 1, high) if grows else (low, middle - 1)
             ends.append(low)
-    return tuple(ends)
+    return ends[0], ends[1]
 
 
-def gradient(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, index: int) -> np.ndarray:
-    """(samples,) root of the summed squares of the derivatives of `function(x)[0, index]` by each sample of x (1, samples)."""
+def gradient(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, index: int
+) -> np.ndarray:
+    """How much `function(x)[0, index]` changes with each sample of x (1, samples).
+
+    (samples,) root of the summed squares of the derivatives of its channels.
+    """
     x = x.clone().requires_grad_()
     out = function(x)[0, index].reshape(-1)
     total = torch.zeros_like(x)
@@ -198,7 +235,7 @@ def gradient_extent(curve: np.ndarray, threshold: float) -> tuple[int, int]:
     return int(where[0]), int(where[-1])
 
 
-# --- the smallest changes ---------------------------------------------------------------------------------------------
+# --- the smallest changes -------------------------------------------------------------------------
 
 
 class CausalTrendPool(nn.Module):
@@ -212,15 +249,14 @@ class CausalTrendPool(nn.Module):
         if self.kernel_size == 1:
             return x
         past = (self.kernel_size - 1, 0)
-        return F.avg_pool1d(
-            F.pad(F.max_pool1d(F.pad(x.abs(), past), self.kernel_size, 1), past), self.kernel_size, 1
-        )
+        highest = F.max_pool1d(F.pad(x.abs(), past), self.kernel_size, 1)
+        return F.avg_pool1d(F.pad(highest, past), self.kernel_size, 1)
 
 
 def causal(encoder: nn.Module) -> nn.Module:
-    """Move all padding of an encoder to the left, in place: the weights stay, a frame sees nothing after its own hop.
+    """Move all padding of an encoder to the left, in place: a frame sees nothing after its hop.
 
-    (The outputs change; such a network has to be trained again.)
+    The weights stay, but the outputs change; such a network has to be trained again.
     """
     for module in list(encoder.modules()):
         if isinstance(module, nn.Conv1d) and module.padding != (0,):
@@ -233,7 +269,10 @@ def causal(encoder: nn.Module) -> nn.Module:
 
 
 def without_instance_norm(network: EnCodec) -> EnCodec:
-    """Replace the decoder's instance norms by nothing, in place (for counting; the sound is not that of the trained decoder)."""
+    """Replace the decoder's instance norms by nothing, in place.
+
+    For counting; the sound is not that of the trained decoder.
+    """
     for module in list(network.decoder.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.InstanceNorm1d):

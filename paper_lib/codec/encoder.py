@@ -1,10 +1,11 @@
-"""The encoder that the paper freezes and then fine-tunes, and a faster way through it (notebooks 02 and 03).
+"""The encoder that the paper freezes and then fine-tunes, and a faster way through it.
 
-L3AC's own modules hold the weights. What runs is the same arithmetic, arranged so that a small network
-is not slowed down by passes over memory (the equality is a test, the gain is in `benchmarks/`):
+Notebooks 02 and 03. L3AC's own modules hold the weights. What runs is the same arithmetic, arranged
+so that a small network is not slowed down by passes over memory (the equality is a test, the gain
+is in `benchmarks/`):
 
-* A residual unit is depthwise convolution, channel norm, linear, Snake, GRN, linear. Snake is
-  s + sin^2(alpha s) / alpha, and GRN, as l3ac has it, is affine to rounding. So all of it folds into
+* A residual unit is depthwise convolution, channel norm, linear, Snake, GRN, linear. Snake is s +
+  sin^2(alpha s) / alpha, and GRN, as l3ac has it, is affine to rounding. So all of it folds into
   ``x + k + A v + P sin^2(Z v + z)`` with v the normalised output of the depthwise convolution.
 * Without gradients the unit walks over time in tiles that stay in the processor's cache.
 * Attention goes by blocks of the window without padding a short input to a whole one.
@@ -27,7 +28,7 @@ TILE = 2048  # moments of 32 channels that one pass holds in the cache
 
 
 class Encoder(nn.Module):
-    """`encoder` and `en_encoder` of the codec: audio to embedding, without quantizer and decoder."""
+    """The codec's `encoder` and `en_encoder`: audio to embedding, no quantizer, no decoder."""
 
     def __init__(self, network: EnCodec):
         super().__init__()
@@ -37,9 +38,10 @@ class Encoder(nn.Module):
         self.prepared: dict | None = None  # what `bake` has worked out once and for all
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) at 16 kHz -> (batch, frames, 128); the end is zero-padded to a whole frame.
+        """(batch, samples) at 16 kHz -> (batch, frames, 128).
 
-        What `lower` has made of audio, (batch, channels, frames), goes on from there.
+        The end is zero-padded to a whole frame. What `lower` has made of audio, (batch, channels,
+        frames), goes on from there.
         """
         x = self.lower(x) if x.ndim == 2 else x
         units, last = self.encoder.blocks[-2:]
@@ -65,7 +67,8 @@ class Encoder(nn.Module):
 def bake(module: nn.Module) -> nn.Module:
     """Fold the weight norm into plain weights, in place: same output, cheaper to run.
 
-    An `Encoder` also keeps its folded units and attention bias, so its weights must not change again.
+    An `Encoder` also keeps its folded units and attention bias, so its weights must not change
+    again.
     """
     for child in module.modules():
         if hasattr(child, "parametrizations"):
@@ -86,7 +89,7 @@ def _once(prepared: dict | None, owner: nn.Module, device: torch.device, make):
     return prepared[key]
 
 
-# --- residual units -----------------------------------------------------------------------------------
+# --- residual units -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ def fold(unit: nn.Module) -> Folded:
     )
 
 
-def through_units(units: nn.Sequential, x: torch.Tensor, prepared: dict | None = None) -> torch.Tensor:
+def through_units(
+    units: nn.Sequential, x: torch.Tensor, prepared: dict | None = None
+) -> torch.Tensor:
     """(batch, channels, time) through residual units, each folded."""
     for residual in units:
         unit = residual.module
@@ -132,7 +137,9 @@ def through_units(units: nn.Sequential, x: torch.Tensor, prepared: dict | None =
     return x
 
 
-def _tiled(unit: nn.Module, f: Folded, x: torch.Tensor, v: torch.Tensor, normed: bool) -> torch.Tensor:
+def _tiled(
+    unit: nn.Module, f: Folded, x: torch.Tensor, v: torch.Tensor, normed: bool
+) -> torch.Tensor:
     """(channels, time) x and its depthwise convolution v -> the unit's output, tile by tile."""
     out, step = x + f.k[:, None], max(256, TILE * 32 // len(x))
     z = f.z[:, None]
@@ -146,7 +153,7 @@ def _tiled(unit: nn.Module, f: Folded, x: torch.Tensor, v: torch.Tensor, normed:
     return out
 
 
-# --- the first block: trends (Eq. 1) and two pointwise convolutions ------------------------------------
+# --- the first block: trends (Eq. 1) and two pointwise convolutions -------------------------------
 
 
 def first_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -195,14 +202,14 @@ def _windows(x: torch.Tensor, size: int, join) -> torch.Tensor:
         wide, width = join(wide[..., :-width], wide[..., width:]), 2 * width
 
 
-# --- attention ----------------------------------------------------------------------------------------
+# --- attention ------------------------------------------------------------------------------------
 
 
 def attend(module: nn.Module, x: torch.Tensor, prepared: dict | None = None) -> torch.Tensor:
     """l3ac's local attention: (batch, channels, frames) -> (batch, frames, channels)."""
-    transformer = getattr(module, "local_trans", None)
-    if not isinstance(module, LocalEncoder) or transformer.dynamic_pos_bias is None:
+    if not isinstance(module, LocalEncoder) or module.local_trans.dynamic_pos_bias is None:
         return module(x)
+    transformer = module.local_trans
     x, window = x.transpose(1, 2), transformer.window_size
     bias = _once(prepared, transformer, x.device, partial(_bias, transformer, x.device))
     for attention, feed_forward in transformer.layers:
@@ -219,7 +226,7 @@ def _bias(transformer: nn.Module, device: torch.device) -> torch.Tensor:
 
 
 def _local(attention: nn.Module, x: torch.Tensor, bias: torch.Tensor, window: int) -> torch.Tensor:
-    """Each block of `window` frames attends to itself, up to the present, and to the block before."""
+    """Each block of `window` frames attends to itself, up to the present, and to the one before."""
     heads, (batch, n, _) = attention.heads, x.shape
     qkv = attention.to_qkv(attention.norm(x)).view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
     q, k, v = qkv  # (batch, heads, frames, size)
@@ -228,6 +235,8 @@ def _local(attention: nn.Module, x: torch.Tensor, bias: torch.Tensor, window: in
         length, past = min(window, n - a), min(a, window)
         seen = slice(a - past, a + length)
         mask = bias[..., :length, window - past : window + length].to(q.dtype)
-        part = F.scaled_dot_product_attention(q[:, :, a : a + length], k[:, :, seen], v[:, :, seen], mask)
+        part = F.scaled_dot_product_attention(
+            q[:, :, a : a + length], k[:, :, seen], v[:, :, seen], mask
+        )
         out.append(part)
     return attention.to_out(torch.cat(out, 2).transpose(1, 2).reshape(batch, n, -1))

@@ -19,9 +19,10 @@ def pins_file() -> Path:
 
 
 def pin(name: str, revision: str = "main") -> dict:
-    """Pin hub model `name` to the commit that `revision` is now, with the SHA-256 that the hub declares for each file.
+    """Pin hub model `name` to the commit that `revision` is now.
 
-    The hub keeps large files under their SHA-256, which it gives as their ETag; a download is checked against it.
+    The pin holds the SHA-256 that the hub declares for each file: it keeps large files under their
+    SHA-256, which it gives as their ETag. A download is checked against it.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -47,9 +48,10 @@ def pin(name: str, revision: str = "main") -> dict:
 
 
 def fetch(name: str) -> dict[str, Path]:
-    """Download (or find in the cache) every part of hub model `name` at its pinned revision; each file's SHA-256 is checked.
+    """Download (or find in the cache) every part of hub model `name` at its pinned revision.
 
-    A file of the right size with wrong bytes is put out of the cache and refused. A model without a pin is pinned first.
+    Each file's SHA-256 is checked: one of the right size with wrong bytes is put out of the cache
+    and refused. A model without a pin is pinned first.
     """
     from huggingface_hub import hf_hub_download
 
@@ -65,15 +67,16 @@ def fetch(name: str) -> dict[str, Path]:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise PaperError(
-                f"{file} of {pinned['repository']} has the wrong SHA-256 and was removed: run paper fetch "
-                "weights again; if it stays so, the hub's file was changed."
+                f"{file} of {pinned['repository']} has the wrong SHA-256 and was removed: run "
+                "paper fetch weights again; if it stays so, the hub's file was changed."
             )
         files[path.stem] = path
     return files
 
 
 def _unreachable(name: str, problem: Exception) -> str:
+    reason = str(problem).strip().splitlines()[0]
     return (
-        f"the weights hub:{name} could not be fetched ({type(problem).__name__}: {str(problem).strip().splitlines()[0]}): "
+        f"the weights hub:{name} could not be fetched ({type(problem).__name__}: {reason}): "
         "check the network and HF_ENDPOINT, or use codec: shipped, which needs none."
     )

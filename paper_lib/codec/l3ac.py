@@ -1,7 +1,9 @@
-"""L3AC through the `l3ac` package, by one trustworthy loader: pinned, hashed, strict, in `eval()`. Notebook 02, section 1.
+"""L3AC through the `l3ac` package, by one trustworthy loader: pinned, hashed, strict, in `eval()`.
 
-`l3ac.get_model` is not used: it fetches unpinned, unverified weights, stays in training mode (the quantizer then adds noise),
-and silently keeps random weights where a file is missing.
+Notebook 02, section 1.
+
+`l3ac.get_model` is not used: it fetches unpinned, unverified weights, stays in training mode (the
+quantizer then adds noise), and silently keeps random weights where a file is missing.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from ..core import paths, stages
 from ..core.errors import PaperError
 from . import hub
 
-# l3ac compiles these two functions with TorchScript, whose first calls take another backward path than later ones: a training
-# that was killed and resumed would then differ in the last bit from one that was not. The same formulas, run eagerly, do not.
+# l3ac compiles these two functions with TorchScript, whose first calls take another backward path
+# than later ones: a training that was killed and resumed would then differ in the last bit from one
+# that was not. The same formulas, run eagerly, do not.
 
 
 def _snake(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     if torch.is_grad_enabled():
         return x + (alpha + EPS).reciprocal() * torch.sin(alpha * x).pow(2)
-    return (
-        torch.mul(alpha, x).sin_().square_().mul_((alpha + EPS).reciprocal()).add_(x)
-    )  # the same in place, to the bit
+    # the same in place, to the bit
+    return torch.mul(alpha, x).sin_().square_().mul_((alpha + EPS).reciprocal()).add_(x)
 
 
 def _channel_norm(
@@ -68,7 +70,8 @@ def config_of(codec: str) -> ModelConfig:
 def load(codec: str, untrained: bool = False, seed: int = 0) -> EnCodec:
     """The codec that a profile names, with its pretrained weights, in eval mode, on the CPU.
 
-    `untrained` gives the same architecture with random weights: the control. Missing, altered or ill-fitting weights: `PaperError`.
+    `untrained` gives the same architecture with random weights: the control. Missing, altered or
+    ill-fitting weights: `PaperError`.
     """
     network = build(config_of(codec), seed)
     if untrained:
@@ -76,13 +79,16 @@ def load(codec: str, untrained: bool = False, seed: int = 0) -> EnCodec:
     for part, path in files_of(codec).items():
         try:
             if path.suffix == ".safetensors":
-                state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+                state = {
+                    k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()
+                }
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             getattr(network, part).load_state_dict(state, strict=True)
         except Exception as problem:
             raise PaperError(
-                f"{path}: these weights do not fit the {part} of {codec} ({str(problem).splitlines()[0]})."
+                f"{path}: these weights do not fit the {part} of {codec} "
+                f"({str(problem).splitlines()[0]})."
             ) from problem
     return network.eval()
 
@@ -112,11 +118,13 @@ def _shipped_files() -> dict[str, Path]:
         path = paths.WEIGHTS / "shipped" / name
         if not path.exists():
             raise PaperError(
-                f"the shipped weights are missing ({path}): git checkout data/weights brings them back."
+                f"the shipped weights are missing ({path}): "
+                "git checkout data/weights brings them back."
             )
         if stages.digest(path) != sha256:
             raise PaperError(
-                f"{path} has the wrong SHA-256: git checkout data/weights brings the published file back."
+                f"{path} has the wrong SHA-256: "
+                "git checkout data/weights brings the published file back."
             )
         files[path.stem] = path
     return files

@@ -1,9 +1,12 @@
-"""Pretrain a codec on sounds made here: `paper pretrain`. Appendix A1; card in data/weights/shipped/README.md.
+"""Pretrain a codec on sounds made here: `paper pretrain`.
 
-Reconstruction follows the authors' recipe (100 x mean squared error + multi-resolution STFT, quantizer noise, one-cycle rate). Their
-perceptual term compares features of a speech network; ours asks the embedding itself: a linear map of it has to give the
-log-mel spectrum, its flux and its deviation over the past (self-supervised: no label of any effect enters).
-Recordings come from takes that no corpus lists, so no evaluation split is ever heard.
+Appendix A1; card in data/weights/shipped/README.md.
+
+Reconstruction follows the authors' recipe (100 x mean squared error + multi-resolution STFT,
+quantizer noise, one-cycle rate). Their perceptual term compares features of a speech network; ours
+asks the embedding itself: a linear map of it has to give the log-mel spectrum, its flux and its
+deviation over the past (self-supervised: no label of any effect enters). Recordings come from takes
+that no corpus lists, so no evaluation split is ever heard.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +31,27 @@ from . import l3ac as codec
 from .encoder import Encoder
 from .reconstruction import loud, si_sdr, stft_distance
 
-# A network that two cores can embed thousands of clips with: hop 160 (100 frames/s), 128 channels as in the published ones.
-SMALL = dict(
-    feature_dim=128, compress_rates=(8, 5, 4), encoder_dims=(8, 32, 64, 128), encoder_depths=(1, 1, 1, 1),
-    decode_rates=(4, 5, 4, 2), decoder_dims=(96, 64, 32, 16, 8), decoder_depths=(1, 1, 1, 1, 1), decoder_last_layer="legacy",
-    vq_config=dict(name="super_fsq", levels=[9, 9, 9, 7, 7, 7], noise_rate=0.5),
-    en_coder_depth=1, en_coder_window_size=250, en_coder_dynamic_pos=True,
-)  # fmt: skip
+# A network that two cores can embed thousands of clips with: hop 160 (100 frames/s), 128 channels
+# as in the published ones.
+SMALL = {
+    "feature_dim": 128,
+    "compress_rates": (8, 5, 4),
+    "encoder_dims": (8, 32, 64, 128),
+    "encoder_depths": (1, 1, 1, 1),
+    "decode_rates": (4, 5, 4, 2),
+    "decoder_dims": (96, 64, 32, 16, 8),
+    "decoder_depths": (1, 1, 1, 1, 1),
+    "decoder_last_layer": "legacy",
+    "vq_config": {"name": "super_fsq", "levels": [9, 9, 9, 7, 7, 7], "noise_rate": 0.5},
+    "en_coder_depth": 1,
+    "en_coder_window_size": 250,
+    "en_coder_dynamic_pos": True,
+}
 RATE = audio.CODEC_RATE
 HELD_OUT = range(100_000, 100_004)  # takes that are never trained on
 
 
-# --- what it hears ----------------------------------------------------------------------------------------------------
+# --- what it hears --------------------------------------------------------------------------------
 
 
 def take(i: int) -> str:
@@ -51,46 +64,61 @@ def take(i: int) -> str:
 
 
 def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
-    """(len(takes) x chains_each, samples) int16 at 16 kHz: each take through random chains, the first of them dry."""
+    """Each take through random chains, the first of them dry.
+
+    (len(takes) x chains_each, samples) int16 at 16 kHz.
+    """
     pool, rows = effects.guo221() + effects.paper50(), []
     for i in tqdm(takes, desc="takes"):
         clean = audio.to_int16(plucked.play(take(i), seconds))
         picks = generator_for(0, "chains", i).choice(len(pool), chains_each - 1, replace=False)
-        rows += [
-            rendering.render(clean, plucked.RATE, c, RATE) for c in [effects.DRY] + [pool[p] for p in picks]
-        ]
+        chains = [effects.DRY] + [pool[p] for p in picks]
+        rows += [rendering.render(clean, plucked.RATE, chain, RATE) for chain in chains]
     return np.stack(rows)
 
 
-def batch(source: np.ndarray, step: int, size: int, samples: int, others: float = 0.0) -> torch.Tensor:
-    """(size, samples) float32: crops of `source` at their own level +-12 dB, a share `others` of them other sounds at -45 to
-    -10 dB peak. The same for the same step."""
+def batch(
+    source: np.ndarray, step: int, size: int, samples: int, others: float = 0.0
+) -> torch.Tensor:
+    """(size, samples) float32: what a step hears, the same for the same step.
+
+    Crops of `source` at their own level +-12 dB; a share `others` of them are other sounds at -45
+    to -10 dB peak.
+    """
     rng = generator_for(0, "batch", step)
     out = np.empty((size, samples), np.float32)
     for i, row in enumerate(out):
         if rng.random() < others:
-            row[:] = 10 ** (rng.uniform(-45, -10) / 20) * other_sounds.sound(step * size + i, samples, RATE)
+            level = 10 ** (rng.uniform(-45, -10) / 20)
+            row[:] = level * other_sounds.sound(step * size + i, samples, RATE)
         else:
             start = rng.integers(source.shape[1] - samples)
-            row[:] = source[rng.integers(len(source)), start : start + samples] * (
-                10 ** (rng.uniform(-12, 12) / 20) / 32768
-            )
+            crop = source[rng.integers(len(source)), start : start + samples]
+            row[:] = crop * (10 ** (rng.uniform(-12, 12) / 20) / 32768)
     return torch.from_numpy(out.clip(-1, 1))
 
 
-# --- what it has to do ------------------------------------------------------------------------------------------------
+# --- what it has to do ----------------------------------------------------------------------------
 
 
-def loss_terms(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean squared error and multi-resolution STFT distance of the reconstruction of (batch, samples), and the reconstruction."""
+def loss_terms(
+    network: EnCodec, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """How far (batch, samples) and its reconstruction are apart, and the reconstruction.
+
+    Mean squared error, multi-resolution STFT distance, (batch, samples).
+    """
     y = network(x)["generated_audio"]
     return torch.mean((y - x) ** 2), stft_distance(x, y), y
 
 
 class Probe(nn.Module):
-    """What a linear map of each embedding frame has to give: 64 bands of log-mel, their flux (mean change over the past 0.16 s) and
-    their deviation over the past 0.5 s and 2 s; each standardised by `fit`, and cut at 3 deviations, so that a sound that breaks off
-    (16 bits of silence lie far below any room) does not outweigh all others."""
+    """What a linear map of each embedding frame has to give.
+
+    64 bands of log-mel, their flux (mean change over the past 0.16 s) and their deviation over the
+    past 0.5 s and 2 s. Each is standardised by `fit`, and cut at 3 deviations, so that a sound that
+    breaks off (16 bits of silence lie far below any room) does not outweigh all others.
+    """
 
     NAMES = ("log-mel", "flux", "deviation 0.5 s", "deviation 2 s")
 
@@ -99,19 +127,20 @@ class Probe(nn.Module):
         from torchaudio.transforms import MelSpectrogram
 
         self.hop, self.frames = hop, RATE / hop
-        self.mel = MelSpectrogram(sample_rate=RATE, n_fft=1024, hop_length=hop, n_mels=bands, f_max=RATE / 2)
+        self.mel = MelSpectrogram(
+            sample_rate=RATE, n_fft=1024, hop_length=hop, n_mels=bands, f_max=RATE / 2
+        )
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.map = nn.Linear(channels, 4 * bands)
-        (
-            self.register_buffer("mean", torch.zeros(4 * bands)),
-            self.register_buffer("scale", torch.ones(4 * bands)),
-        )
+        self.register_buffer("mean", torch.zeros(4 * bands))
+        self.register_buffer("scale", torch.ones(4 * bands))
 
     def fit(self, x: torch.Tensor) -> None:
         """Standardise the targets with the statistics of these (batch, samples)."""
         targets = self._spectrum(x)
-        self.mean.copy_(targets.mean((0, 1))), self.scale.copy_(targets.std((0, 1)).clamp_min(1e-3))
+        self.mean.copy_(targets.mean((0, 1)))
+        self.scale.copy_(targets.std((0, 1)).clamp_min(1e-3))
 
     @torch.no_grad()
     def wanted(self, x: torch.Tensor) -> torch.Tensor:
@@ -146,8 +175,11 @@ def _trailing_mean(v: torch.Tensor, n: int) -> torch.Tensor:
 
 
 class Critic(nn.Module):
-    """Discriminators on three complex spectrograms (after EnCodec's multi-scale STFT discriminator, of a size for small machines): each
-    judges, place by place, whether (batch, samples) is a recording or a reconstruction."""
+    """Discriminators on three complex spectrograms.
+
+    Each judges, place by place, whether (batch, samples) is a recording or a reconstruction. After
+    EnCodec's multi-scale STFT discriminator, of a size for small machines.
+    """
 
     SIZES = (256, 512, 1024)
 
@@ -155,50 +187,62 @@ class Critic(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            widths = (2, width, width, width)
-            self.stacks = nn.ModuleList(
-                nn.ModuleList([nn.Conv2d(a, b, (9, 3), stride=(2, 1), padding=(4, 1)) for a, b in zip(widths, widths[1:])] + [nn.Conv2d(width, 1, 3, padding=1)]) for _ in self.SIZES
-            )  # fmt: skip
+            self.stacks = nn.ModuleList(self._stack(width) for _ in self.SIZES)
+
+    @staticmethod
+    def _stack(width: int) -> nn.ModuleList:
+        """The layers behind one spectrogram."""
+        layers = [
+            nn.Conv2d(a, b, (9, 3), stride=(2, 1), padding=(4, 1))
+            for a, b in pairwise((2, width, width, width))
+        ]
+        return nn.ModuleList([*layers, nn.Conv2d(width, 1, 3, padding=1)])
 
     def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
-        """For each spectrogram what each layer makes of it; the last are the scores: high for a recording."""
+        """For each spectrogram what each layer makes of it.
+
+        The last are the scores: high for a recording.
+        """
         out = []
-        for size, stack in zip(self.SIZES, self.stacks):
-            spectrum = torch.stft(
-                x.float(),
-                size,
-                size // 4,
-                window=torch.hann_window(size, device=x.device),
-                return_complex=True,
-            )
-            layers = [torch.stack([spectrum.real, spectrum.imag], 1)]
-            for i, layer in enumerate(stack):
-                layers.append(layer(layers[-1] if i == 0 else nn.functional.leaky_relu(layers[-1], 0.2)))
-            out.append(layers[1:])
+        for size, stack in zip(self.SIZES, self.stacks, strict=True):
+            window = torch.hann_window(size, device=x.device)
+            spectrum = torch.stft(x.float(), size, size // 4, window=window, return_complex=True)
+            made: list[torch.Tensor] = []
+            for layer in stack:
+                if made:
+                    given = nn.functional.leaky_relu(made[-1], 0.2)
+                else:
+                    given = torch.stack([spectrum.real, spectrum.imag], 1)
+                made.append(layer(given))
+            out.append(made)
         return out
 
     def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """What the critic learns by: hinge, above 1 for recordings x, below -1 for reconstructions y."""
-        pairs = zip(self(x), self(y.detach()))
-        return sum((1 - real[-1]).relu().mean() + (1 + made[-1]).relu().mean() for real, made in pairs) / len(
-            self.SIZES
+        """What the critic learns by: hinge, above 1 for recordings x, below -1 for copies y."""
+        pairs = zip(self(x), self(y.detach()), strict=True)
+        total = sum(
+            (1 - real[-1]).relu().mean() + (1 + made[-1]).relu().mean() for real, made in pairs
         )
+        return total / len(self.SIZES)
 
     def verdict(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """What the codec learns by: high scores for its y, and layers that answer to y as to x (relative distance)."""
+        """What the codec learns by.
+
+        High scores for its y, and layers that answer to y as to x (relative distance).
+        """
         with torch.no_grad():
             real = self(x)
         made = self(y)
         fooled = sum(-m[-1].mean() for m in made)
         alike = sum(
             (a - b).abs().mean() / a.abs().mean().clamp_min(1e-3)
-            for r, m in zip(real, made)
-            for a, b in zip(r[:-1], m[:-1])
+            for r, m in zip(real, made, strict=True)
+            for a, b in zip(r[:-1], m[:-1], strict=True)
         )
         return (fooled + alike) / len(self.SIZES)
 
 
-# --- training -----------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -221,23 +265,28 @@ class Options:
 def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
     """Train (or resume) a codec in `folder`, with its learning curve in curve.csv.
 
-    A step: the embedding of some crops has to give `Probe`'s targets; every so manyth step a quarter of that
-    audio, peak-normalised, is also reconstructed. Returns the moving average of the weights.
+    A step: the embedding of some crops has to give `Probe`'s targets; every so manyth step a
+    quarter of that audio, peak-normalised, is also reconstructed. Returns the moving average of the
+    weights.
     """
     if options.network and options.start:
         raise PaperError(
-            "give either weights to start with or a network to build: the weights bring their own network."
+            "give either weights to start with or a network to build: "
+            "the weights bring their own network."
         )
     machine.make_deterministic(threads)
     folder.mkdir(parents=True, exist_ok=True)
     _same_options(folder, options)
-    source, held_out = _source(folder, options.takes), batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
-    model = (
-        codec.load(options.start) if options.start else codec.build(ModelConfig(**(options.network or SMALL)))
-    )
+    source = _source(folder, options.takes)
+    held_out = batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
+    if options.start:
+        model = codec.load(options.start)
+    else:
+        model = codec.build(ModelConfig(**(options.network or SMALL)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    samples = int(options.seconds * RATE)
     probe = Probe(model.mc.feature_dim, model.mc.hop_length)
-    probe.fit(batch(source, -2, 64, int(options.seconds * RATE)))
+    probe.fit(batch(source, -2, 64, samples))
     both, critic = nn.ModuleList([model, probe]).to(device), Critic().to(device)
     smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(options.smoothing)
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=smooth)
@@ -251,7 +300,7 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
     heard: dict[str, torch.Tensor] = {}  # what the step reconstructed, for the critic to learn from
 
     def loss(both: nn.ModuleList, crops: np.ndarray, step: int) -> torch.Tensor:
-        x = batch(source, step, options.size, int(options.seconds * RATE), others=0.1)[crops].to(device)
+        x = batch(source, step, options.size, samples, others=0.1)[crops].to(device)
         total = probe(Encoder(model)(x), x)
         heard.clear()
         if step % options.decode_every == 0:
@@ -259,7 +308,8 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
             mse, spectral, heard["made"] = loss_terms(model, heard["original"])
             total = total + 100 * mse + spectral
             if options.adversarial:
-                total = total + options.adversarial * critic.verdict(heard["original"], heard["made"])
+                verdict = critic.verdict(heard["original"], heard["made"])
+                total = total + options.adversarial * verdict
         return total
 
     def after(step: int) -> None:
@@ -274,13 +324,23 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         return {"step": step} | _note(*average.module.eval(), held_out.to(device))
 
     task = loop.Task(
-        both, lambda step: np.arange(options.size), loss, [optimiser], [schedule], evaluate, after,
-        {"average": average, "critic": critic, "opponent": opponent},
-    )  # fmt: skip
+        model=both,
+        examples=lambda step: np.arange(options.size),
+        loss=loss,
+        optimisers=[optimiser],
+        schedules=[schedule],
+        evaluate=evaluate,
+        after=after,
+        also={"average": average, "critic": critic, "opponent": opponent},
+    )
     plan = loop.Plan(
-        options.steps, options.note_every, clip=1.0, precision="bf16" if torch.cuda.is_available() else "no",
-        checkpoint_every=options.note_every, label="pretraining",
-    )  # fmt: skip
+        options.steps,
+        options.note_every,
+        clip=1.0,
+        precision="bf16" if torch.cuda.is_available() else "no",
+        checkpoint_every=options.note_every,
+        label="pretraining",
+    )
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
     paths.write_beside(
         folder / "curve.csv", curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -299,9 +359,10 @@ def _same_options(folder: Path, options: Options) -> None:
     if not file.exists():
         paths.write_beside(file, json.dumps(made_by, indent=1) + "\n")
     for name, begun in json.loads(file.read_text()).items():
-        if begun != made_by.get(name):
+        given = made_by.get(name)
+        if begun != given:
             raise PaperError(
-                f"the training in {folder} was begun with {name} = {begun}, not {made_by.get(name)}: "
+                f"the training in {folder} was begun with {name} = {begun}, not {given}: "
                 "give that again, or another folder."
             )
 
@@ -319,14 +380,21 @@ def _note(network: EnCodec, probe: Probe, held_out: torch.Tensor) -> dict[str, f
     """A line of the learning curve: reconstruction and explained variance on held-out clips."""
     x = loud(held_out)
     y = network(x)["generated_audio"]
-    row = {"mse": torch.mean((y - x) ** 2), "stft": stft_distance(x, y), "si_sdr_db": si_sdr(x, y).mean()}
+    row = {
+        "mse": torch.mean((y - x) ** 2),
+        "stft": stft_distance(x, y),
+        "si_sdr_db": si_sdr(x, y).mean(),
+    }
     explained = probe.explained(Encoder(network)(held_out), held_out)
     return {k: float(v) for k, v in row.items()} | dict(zip(Probe.NAMES, explained, strict=True))
 
 
 def ship(network: EnCodec, run: Path, folder: Path = paths.WEIGHTS / "shipped") -> None:
-    """Write the network as the shipped weights: one safetensors file a part in half precision, config.json with their hashes
-    and how they were made, and the learning curve of the training in `run`."""
+    """Write the network as the shipped weights.
+
+    One safetensors file a part in half precision, config.json with their hashes and how they were
+    made, and the learning curve of the training in `run`.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -335,13 +403,11 @@ def ship(network: EnCodec, run: Path, folder: Path = paths.WEIGHTS / "shipped") 
     hashes = {}
     for part in codec.PARTS:
         path = folder / f"{part}.safetensors"
-        save_file(
-            {
-                k: v.half().contiguous() if v.is_floating_point() else v
-                for k, v in getattr(network, part).state_dict().items()
-            },
-            path,
-        )
+        state = {
+            k: v.half().contiguous() if v.is_floating_point() else v
+            for k, v in getattr(network, part).state_dict().items()
+        }
+        save_file(state, path)
         hashes[path.name] = stages.digest(path)
     card = {
         "network": network.mc.model_dump(exclude={"hop_length"}, mode="json"),

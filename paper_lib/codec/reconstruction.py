@@ -1,4 +1,7 @@
-"""How well does a codec give a sound back? SI-SDR, spectral distances, codebook use; MP3 and Opus beside it. Appendix A1, section 4."""
+"""How well does a codec give a sound back? Appendix A1, section 4.
+
+SI-SDR, spectral distances, codebook use; MP3 and Opus beside it.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,33 @@ RATE = audio.CODEC_RATE
 
 def si_sdr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, one per row of (batch, samples)."""
-    scale = (reference * estimate).sum(-1, keepdim=True) / (reference.square().sum(-1, keepdim=True) + 1e-9)
+    scale = (reference * estimate).sum(-1, keepdim=True) / (
+        reference.square().sum(-1, keepdim=True) + 1e-9
+    )
     target = scale * reference
-    return 10 * torch.log10(target.square().sum(-1) / ((target - estimate).square().sum(-1) + 1e-9) + 1e-9)
+    return 10 * torch.log10(
+        target.square().sum(-1) / ((target - estimate).square().sum(-1) + 1e-9) + 1e-9
+    )
 
 
 def stft_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Multi-resolution STFT distance of two (batch, samples): L1 of magnitudes plus L1 of log10 power, FFT 64 to 1024."""
+    """Multi-resolution STFT distance of two (batch, samples).
+
+    L1 of magnitudes plus L1 of log10 power, FFT 64 to 1024.
+    """
     total = 0.0
     for n in (64, 128, 256, 512, 1024):
         window = torch.hann_window(n, device=x.device)
         a, b = (
-            torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4) for s in (x, y)
+            torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4)
+            for s in (x, y)
         )
         total = total + (a - b).abs().mean() + (2 * (a.log10() - b.log10())).abs().mean()
     return total / 5
 
 
 def log_mel_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of the log-mel spectra of two (batch, samples), in dB, one per row."""
+    """Mean absolute difference of two (batch, samples)' log-mel spectra in dB, one per row."""
     front = _front()
     return (10 / np.log(10)) * (front(x) - front(y)).abs().mean((1, 2))
 
@@ -47,13 +58,19 @@ def _front() -> LogMel:
 
 
 def loud(x: torch.Tensor, peak: float = 0.5) -> torch.Tensor:
-    """Each row of (batch, samples) scaled to `peak`, as the authors' training does; silence stays silence."""
+    """Each row of (batch, samples) scaled to `peak`, as the authors' training does.
+
+    Silence stays silence.
+    """
     return x * (peak / x.abs().amax(-1, keepdim=True).clamp_min(1e-4))
 
 
 @torch.inference_mode()
 def encode_decode(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
-    """(batch, samples) through the codec, clip by clip: what comes back, and the tokens (batch, frames)."""
+    """(batch, samples) through the codec, clip by clip.
+
+    Returns what comes back, and the tokens (batch, frames).
+    """
     back, tokens = torch.empty_like(x), []
     for i in range(len(x)):
         out = network(x[i : i + 1])
@@ -63,12 +80,20 @@ def encode_decode(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, np.n
 
 
 def encode_decode_file(x: torch.Tensor, kind: str) -> tuple[torch.Tensor, float]:
-    """(batch, samples) through libsndfile's "MP3" or "OPUS" at its strongest compression; what comes back, and its kbit/s."""
-    container, subtype, level = {"MP3": ("MP3", "MPEG_LAYER_III", 0.99), "OPUS": ("OGG", "OPUS", 1.0)}[kind]
+    """(batch, samples) through libsndfile's "MP3" or "OPUS" at its strongest compression.
+
+    Returns what comes back, and its kbit/s.
+    """
+    container, subtype, level = {
+        "MP3": ("MP3", "MPEG_LAYER_III", 0.99),
+        "OPUS": ("OGG", "OPUS", 1.0),
+    }[kind]
     back, size = torch.zeros_like(x), 0
-    for row, out in zip(x.numpy(), back.numpy()):
+    for row, out in zip(x.numpy(), back.numpy(), strict=True):
         buffer = io.BytesIO()
-        soundfile.write(buffer, row, RATE, format=container, subtype=subtype, compression_level=level)
+        soundfile.write(
+            buffer, row, RATE, format=container, subtype=subtype, compression_level=level
+        )
         size += buffer.tell()
         buffer.seek(0)
         decoded = soundfile.read(buffer, dtype="float32")[0]

@@ -1,1 +1,4 @@
-"""What every room stands on: errors, randomness, folders, profiles, stages, work in parallel, the training loop."""
+"""What every room stands on.
+
+Errors, randomness, folders, profiles, stages, work in parallel, the training loop.
+"""

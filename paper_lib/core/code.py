@@ -1,8 +1,8 @@
 """What code does a stage run? A digest for `stages.lock`, comments and docstrings left out.
 
-`stages.toml` names the functions that a stage begins with. From there every function, class and constant
-of this package that they mention, directly or through others, belongs to the stage. Bookkeeping (folders,
-locks, profiles) does not: it cannot change a result.
+`stages.toml` names the functions that a stage begins with. From there every function, class and
+constant of this package that they mention, directly or through others, belongs to the stage.
+Bookkeeping (folders, locks, profiles) does not: it cannot change a result.
 """
 
 from __future__ import annotations
@@ -65,9 +65,13 @@ def accept(stage: str) -> None:
 
 
 def digest_of(entries: list[str], sources: dict[str, str]) -> str:
-    """SHA-256 of the definitions that `entries` ("module.name") reach within `sources` (module -> text)."""
+    """SHA-256 of the definitions that `entries` reach within `sources`.
+
+    An entry is a "module.name"; sources: module -> its text.
+    """
     modules = {name: _Module(name, text, sources) for name, text in sources.items()}
-    todo, parts = [tuple(e.rsplit(".", 1)) for e in entries], {}
+    todo = [tuple(entry.rsplit(".", 1)) for entry in entries]
+    parts = {}
     while todo:
         module, name = todo.pop()
         if (module, name) in parts or module in BOOKKEEPING:
@@ -77,17 +81,19 @@ def digest_of(entries: list[str], sources: dict[str, str]) -> str:
         nodes = modules[module].definitions[name] + modules[module].effects
         parts[module, name] = "".join(ast.dump(node) for node in nodes)
         todo += [found for node in nodes for found in modules[module].mentions(node)]
-    return hashlib.sha256(json.dumps(sorted([*k, v] for k, v in parts.items())).encode()).hexdigest()
+    rows = sorted([*key, text] for key, text in parts.items())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 class _Module:
-    """A source file's top-level definitions, and which of the package's names a piece of it mentions."""
+    """A source file: its top-level definitions, and what of the package they mention."""
 
     def __init__(self, name: str, text: str, sources: dict[str, str]):
         self.name, self.sources = name, sources
         tree = _without_docstrings(ast.parse(text))
         self.definitions: dict[str, list[ast.AST]] = {}
-        self.effects: list[ast.AST] = []  # statements that change other modules when this one is imported
+        # statements that change other modules when this one is imported
+        self.effects: list[ast.AST] = []
         self.imports = self._imported(tree.body)
         for node in tree.body:
             match node:
@@ -109,12 +115,17 @@ class _Module:
                 self.definitions.setdefault(one, []).append(node)
 
     def _imported(self, body) -> dict[str, tuple[str, str]]:
-        """Local name -> (module, name) of what relative imports bring in; name "" is the module itself."""
-        found, package = {}, self.name.split(".")[:-1]
+        """Local name -> (module, name) of what relative imports bring in.
+
+        A module that is imported itself has the name "".
+        """
+        found: dict[str, tuple[str, str]] = {}
+        package = self.name.split(".")[:-1]
         for node in [n for top in body for n in ast.walk(top)]:
             if isinstance(node, ast.ImportFrom) and node.level:
-                base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
-                base = ".".join(part for part in base if part)
+                above = package[: len(package) - node.level + 1]
+                parts = [*above, *(node.module or "").split(".")]
+                base = ".".join(part for part in parts if part)
                 for alias in node.names:
                     inner = f"{base}.{alias.name}" if base else alias.name
                     target = (inner, "") if inner in self.sources else (base, alias.name)

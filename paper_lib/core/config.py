@@ -1,9 +1,9 @@
 """A profile is a run: every parameter, checked, in one section a room, read from a flat YAML file.
 
-``notebooks/profiles/NAME.yaml`` is flat, so that ``papermill -f`` takes it as it is; the sections below say
-who reads what, and a stage takes its section whole. The defaults are the ``quick`` profile's values; a test
-holds the two, and the notebooks' parameter cells, together. A new chapter adds a section and its name to
-`Profile`'s bases.
+``notebooks/profiles/NAME.yaml`` is flat, so that ``papermill -f`` takes it as it is; the sections
+below say who reads what, and a stage takes its section whole. The defaults are the ``quick``
+profile's values; a test holds the two, and the notebooks' parameter cells, together. A new chapter
+adds a section and its name to `Profile`'s bases.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from . import paths
 from .errors import PaperError
@@ -32,10 +33,12 @@ RESERVED = ("weights", "reference", "guitarset", "real")  # folders of other use
 
 @dataclass(frozen=True, config=STRICT)
 class Run:
-    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "quick"  # name of the run
+    # name of the run
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "quick"
     seed: Count = 0  # every random draw is keyed by this and by its item
     threads: Positive = 2  # of torch; part of the result, since sums depend on their order
-    scheduler: str = ""  # address of a Dask scheduler for rendering and extraction ("": this machine)
+    # address of a Dask scheduler for rendering and extraction ("": this machine)
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,14 +47,16 @@ class Rendering:
 
     corpus: Literal["plucked", "guitarset", "folder"] = "plucked"
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
-    guitarset_audio: Literal["audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"] = (
-        "audio_mic"
-    )
+    guitarset_audio: Literal[
+        "audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"
+    ] = "audio_mic"
     recordings: Count = 240  # at most so many recordings, balanced (0: all)
     recording_seconds: Above0 = 5.0  # length of a plucked recording
     slice_seconds: Above0 = 5.0  # length of a clip
-    render_rate: Positive = 44100  # Hz at which SoX applies the chains (16000: the paper's condition)
-    lead_seconds: NotNegative = 7.0  # 3 to so many seconds of silence go through the chain before (0: none)
+    # Hz at which SoX applies the chains (16000: the paper's condition)
+    render_rate: Positive = 44100
+    # 3 to so many seconds of silence go through the chain before (0: none)
+    lead_seconds: NotNegative = 7.0
     chain_plan: Literal["paper50", "guo221", "singles"] = "paper50"
     include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
     chains_per_slice: Count = 12  # so many of the plan's chains, drawn for each slice (0: all)
@@ -63,7 +68,8 @@ class Codec:
     """Notebook 02: the codec and what of its embedding a head sees."""
 
     codec: Literal["shipped", "hub:3kbps", "hub:1k5bps", "hub:1kbps", "hub:0k75bps"] = "shipped"
-    pooling: Literal["mean", "mean_sd_mad"] = "mean"  # Eq. 2, or mean, deviation, mean absolute difference
+    # Eq. 2, or mean, deviation, mean absolute difference
+    pooling: Literal["mean", "mean_sd_mad"] = "mean"
     standardise: bool = True  # z-score the head's input with the training set's statistics
 
 
@@ -85,7 +91,8 @@ class HeadTraining:
 class FineTuning:
     """Notebook 03: first the upper part of the encoder, then all of it."""
 
-    finetune_start: Literal["frozen_head", "early_head", "fresh_head"] = "frozen_head"  # fresh: the paper's
+    # fresh: the paper's
+    finetune_start: Literal["frozen_head", "early_head", "fresh_head"] = "frozen_head"
     finetune_seeds: Positive = 1  # trainings of the fine-tuned model in Table 2
     mixed_precision: Literal["no", "bf16", "tf32"] = "no"  # where the processor has it
     warmup: Share = 0.1  # share of the steps over which the rate rises
@@ -135,11 +142,13 @@ class Profile(Recipes, Experiments, Reporting, FineTuning, HeadTraining, Codec, 
     def __post_init__(self):
         if self.profile in RESERVED:
             raise PaperError(
-                f"profile {self.profile!r} is reserved: name the run otherwise, not {', '.join(RESERVED)}."
+                f"profile {self.profile!r} is reserved: name the run otherwise, "
+                f"not {', '.join(RESERVED)}."
             )
         if 0 < self.lead_seconds < 3:
             raise PaperError(
-                f"lead_seconds is {self.lead_seconds}; it can be 0, or at least 3, after which effects have settled."
+                f"lead_seconds is {self.lead_seconds}; it can be 0, or at least 3, "
+                "after which effects have settled."
             )
         if self.corpus == "folder" and not self.corpus_path:
             raise PaperError("corpus 'folder' needs corpus_path, the folder of your audio.")
@@ -164,7 +173,9 @@ def build(values: dict, source: str = "the profile") -> Profile:
         if key not in names():
             near = difflib.get_close_matches(key, names(), 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise PaperError(f"{source}: unknown parameter {key!r}.{hint} Known: {', '.join(names())}.")
+            raise PaperError(
+                f"{source}: unknown parameter {key!r}.{hint} Known: {', '.join(names())}."
+            )
     try:
         return Profile(**values)
     except ValidationError as problem:
@@ -173,36 +184,37 @@ def build(values: dict, source: str = "the profile") -> Profile:
         raise PaperError(f"{source}: {problem}") from None
 
 
-def _sentence(error: dict) -> str:
+def _sentence(error: ErrorDetails) -> str:
     """pydantic's first finding in our words."""
     key, value, kind = error["loc"][0], error["input"], error["type"]
     if kind == "literal_error":
         return f"{key} is {value!r}; it can be {error['ctx']['expected'].replace(' or ', ', ')}."
-    if kind in ("greater_than", "greater_than_equal", "less_than"):
-        word, bound = (
-            {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below"}[kind],
-            error["ctx"],
-        )
-        return f"{key} must be {word} {next(iter(bound.values())):g}, not {value}."
+    words = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below"}
+    if kind in words:
+        bound = next(iter(error["ctx"].values()))
+        return f"{key} must be {words[kind]} {bound:g}, not {value}."
     if kind == "finite_number":
         return f"{key} cannot be {value}."
     if kind == "string_pattern_mismatch":
         return f"{value!r} cannot be the name of a run: letters, digits, _ and -."
     wanted = kind.removesuffix("_type").removesuffix("_parsing")
-    hint = (
-        " YAML wants a point in such a number: 1.0e-5."
-        if wanted == "float" and isinstance(value, str)
-        else ""
-    )
+    hint = ""
+    if wanted == "float" and isinstance(value, str):
+        hint = " YAML wants a point in such a number: 1.0e-5."
     return f"{key} wants {wanted}, not {value!r} ({type(value).__name__}).{hint}"
 
 
 def load(name: str, **changes) -> Profile:
-    """Profile `name` (a file in notebooks/profiles, or a path to a YAML file), with `changes` on top."""
+    """Profile `name`, with `changes` on top.
+
+    `name` is that of a file in notebooks/profiles, or a path to a YAML file.
+    """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else paths.PROFILES / f"{name}.yaml"
     if not path.exists():
         have = ", ".join(sorted(p.stem for p in paths.PROFILES.glob("*.yaml")))
-        raise PaperError(f"there is no profile {name!r} ({path.name} not found); there are: {have}.")
+        raise PaperError(
+            f"there is no profile {name!r} ({path.name} not found); there are: {have}."
+        )
     values = _read(path)
     if values.get("profile", path.stem) != path.stem:
         raise PaperError(
@@ -218,7 +230,9 @@ def _read(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as problem:
-        raise PaperError(f"{path.name} is not valid YAML: {str(problem).splitlines()[0]}.") from problem
+        raise PaperError(
+            f"{path.name} is not valid YAML: {str(problem).splitlines()[0]}."
+        ) from problem
     if not isinstance(values, dict):
         raise PaperError(f"{path.name} must hold one 'parameter: value' a line.")
     return values
@@ -227,8 +241,8 @@ def _read(path: Path) -> dict:
 def from_notebook(variables: dict) -> Profile:
     """The run that a notebook's `parameters` cell (and papermill's injected one) describes.
 
-    Pass ``globals()``. What this notebook's cell does not hold is taken from the profile's own file, if it
-    has one, so that a notebook opened by hand reads the same run as its neighbours.
+    Pass ``globals()``. What this notebook's cell does not hold is taken from the profile's own
+    file, if it has one, so that a notebook opened by hand reads the same run as its neighbours.
     """
     given = {k: variables[k] for k in names() if k in variables}
     file = paths.PROFILES / f"{given.get('profile', '')}.yaml"

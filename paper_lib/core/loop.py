@@ -1,8 +1,8 @@
 """The one training loop: heads, fine-tuning, pretraining.
 
 All that a step hears is a function of its number, so a training that was killed ends with the same
-bytes as one that was not. With several processes (torchrun, accelerate launch) each takes its part of
-every batch, the first one writes, and the losses are those of one process.
+bytes as one that was not. With several processes (torchrun, accelerate launch) each takes its part
+of every batch, the first one writes, and the losses are those of one process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +49,23 @@ class Task:
 
     model: nn.Module
     examples: Callable[[int], np.ndarray]  # step -> the examples that it hears
-    loss: Callable[[nn.Module, np.ndarray, int], torch.Tensor]  # (model, examples, step) -> mean loss
+    # (model, examples, step) -> mean loss
+    loss: Callable[[nn.Module, np.ndarray, int], torch.Tensor]
     optimisers: list[torch.optim.Optimizer]
     schedules: list = field(default_factory=list)
-    evaluate: Callable[[nn.Module, int], dict] = lambda model, epoch: {}  # -> columns of the history
+    # -> columns of the history
+    evaluate: Callable[[nn.Module, int], dict] = lambda model, epoch: {}
     after: Callable[[int], None] = lambda step: None  # called after each step
     also: dict = field(default_factory=dict)  # further state_dict holders that a checkpoint keeps
 
 
 @dataclass(frozen=True)
 class Result:
-    """Weights of the kept epoch, its number, and one row an epoch (epoch, train_loss, evaluation)."""
+    """What a training leaves: the kept epoch, and the history of all."""
 
-    weights: dict[str, torch.Tensor]
-    epoch: int
-    history: pd.DataFrame
+    weights: dict[str, torch.Tensor]  # of the kept epoch
+    epoch: int  # its number
+    history: pd.DataFrame  # one row an epoch: epoch, train_loss, evaluation
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -75,59 +77,76 @@ def accelerator_for(precision: str) -> Accelerator:
 
 
 def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
-    """Train `task.model` as planned; with a `folder`, a checkpoint there lets a killed training go on."""
+    """Train `task.model` as planned.
+
+    With a `folder`, a checkpoint there lets a killed training go on.
+    """
     accelerator = accelerator_for(plan.precision)
     model = accelerator.prepare(task.model)
     plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     holders = {"model": plain} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
-    state = {"step": 0, "loss": 0.0, "history": [], "best": -np.inf, "best_epoch": 0}
-    kept = _Kept(folder, holders, state)
-    kept.load(accelerator.device)
+    kept = _Kept(folder, holders)
+    progress = kept.load(accelerator.device)
 
     def close(epoch: int, loss: float) -> None:
         row = {"epoch": epoch, "train_loss": loss} | task.evaluate(plain, epoch)
-        state["history"].append(row)
+        progress.history.append(row)
         score = row[plan.score] if plan.score else epoch
-        if epoch and score > state["best"]:
-            state.update(best=float(score), best_epoch=epoch)
+        if epoch and score > progress.best:
+            progress.best = float(score)
+            progress.best_epoch = epoch
             kept.keep(plain)
 
     def waited(epoch: int) -> bool:
-        return bool(plan.patience) and epoch - state["best_epoch"] >= plan.patience
+        return bool(plan.patience) and epoch - progress.best_epoch >= plan.patience
 
-    if plan.from_zero and not state["history"]:
+    if plan.from_zero and not progress.history:
         close(0, float("nan"))
-    bar = tqdm(total=plan.steps, initial=state["step"], unit="step", desc=plan.label, disable=not plan.label)
+    bar = tqdm(
+        total=plan.steps,
+        initial=progress.step,
+        unit="step",
+        desc=plan.label,
+        disable=not plan.label,
+    )
     with bar:
-        for step in range(state["step"], plan.steps):
+        for step in range(progress.step, plan.steps):
             if step % plan.per_epoch == 0 and waited(step // plan.per_epoch):
                 break
-            state["loss"] += _step(accelerator, model, task, plan, step)
+            progress.loss += _step(accelerator, model, task, plan, step)
             for schedule in task.schedules:
                 schedule.step()
             task.after(step)
-            state["step"], epoch = step + 1, step // plan.per_epoch + 1
+            progress.step = step + 1
             bar.update(1)
             if (step + 1) % plan.per_epoch == 0 or step + 1 == plan.steps:
+                epoch = step // plan.per_epoch + 1
                 heard = (step % plan.per_epoch) + 1
-                loss = float(accelerator.reduce(torch.tensor(state["loss"], dtype=torch.float64))) / heard
+                total = accelerator.reduce(torch.tensor(progress.loss, dtype=torch.float64))
+                loss = float(total) / heard
                 if not np.isfinite(loss):
                     raise PaperError(
-                        f"training {plan.label} diverged in epoch {epoch} (the loss is not finite): "
-                        "lower its learning rate."
+                        f"training {plan.label} diverged in epoch {epoch} (the loss is not "
+                        "finite): lower its learning rate."
                     )
-                state["loss"] = 0.0
+                progress.loss = 0.0
                 close(epoch, loss)
                 bar.set_postfix(loss=f"{loss:.3f}")
-            if plan.checkpoint_every and ((step + 1) % plan.checkpoint_every == 0 or state["loss"] == 0.0):
-                kept.save()
-    return Result(kept.weights(), state["best_epoch"], pd.DataFrame(state["history"]))
+            if plan.checkpoint_every and (
+                (step + 1) % plan.checkpoint_every == 0 or progress.loss == 0.0
+            ):
+                kept.save(progress)
+    return Result(kept.weights(), progress.best_epoch, pd.DataFrame(progress.history))
 
 
 def _step(accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, step: int) -> float:
-    """One step of the optimisers; this process's share of the mean loss over the step's examples."""
-    examples, total = task.examples(step), 0.0
+    """One step of the optimisers.
+
+    Returns this process's share of the mean loss over the step's examples.
+    """
+    examples = task.examples(step)
+    total = 0.0
     ranks = accelerator.num_processes
     # dropout has a seed of its own for every step and process, so that a resumed run draws the same
     _seed(seed_for(plan.seed, "step", step, accelerator.process_index))
@@ -136,7 +155,8 @@ def _step(accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, st
     for i, part in enumerate(parts):
         own = part[accelerator.process_index :: ranks]
         weight = len(own) / len(examples)
-        with accelerator.no_sync(model) if ranks > 1 and i + 1 < len(parts) else contextlib.nullcontext():
+        more = i + 1 < len(parts)  # gradients are exchanged after the last part only
+        with accelerator.no_sync(model) if ranks > 1 and more else contextlib.nullcontext():
             # a process without an example of its own still takes part in the exchange of gradients
             with accelerator.autocast() if plan.precision == "bf16" else contextlib.nullcontext():
                 loss = task.loss(model, own if len(own) else part[:1], step) * weight
@@ -151,19 +171,32 @@ def _step(accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, st
 
 
 def _seed(seed: int) -> None:
-    """torch.manual_seed without the search for other devices, which takes longer than a head's step."""
+    """torch.manual_seed without its search for other devices.
+
+    That takes longer than a step of a head.
+    """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
 
 
 @dataclass
+class _Progress:
+    """How far a training has come: what a checkpoint keeps beside the weights."""
+
+    step: int = 0  # the next one
+    loss: float = 0.0  # summed over the steps of the epoch so far
+    history: list[dict] = field(default_factory=list)  # one row an epoch
+    best: float = -np.inf
+    best_epoch: int = 0
+
+
+@dataclass
 class _Kept:
-    """The checkpoint of a training, and the weights of its best epoch, on disk if there is a folder."""
+    """The checkpoint of a training and the weights of its best epoch; on disk, given a folder."""
 
     folder: Path | None
-    holders: dict
-    state: dict
+    holders: dict  # name -> what has a state_dict
     best: dict | None = None
 
     def keep(self, model: nn.Module) -> None:
@@ -173,24 +206,27 @@ class _Kept:
 
     def weights(self) -> dict:
         if self.best is None:
-            raise PaperError("a training of no epoch has no weights to keep: plan one epoch or more.")
+            raise PaperError(
+                "a training of no epoch has no weights to keep: plan one epoch or more."
+            )
         return self.best
 
-    def save(self) -> None:
+    def save(self, progress: _Progress) -> None:
         if self.folder:
             parts = {name: one.state_dict() for name, one in self.holders.items()}
-            _write(self.folder / "checkpoint.pt", parts | {"state": self.state})
+            _write(self.folder / "checkpoint.pt", parts | {"state": asdict(progress)})
 
-    def load(self, device: torch.device) -> None:
-        checkpoint = self.folder / "checkpoint.pt" if self.folder else None
-        if not (checkpoint and checkpoint.exists()):
-            return
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    def load(self, device: torch.device) -> _Progress:
+        """Put back what a killed training had saved; its progress, or that of a new one."""
+        if self.folder is None or not (self.folder / "checkpoint.pt").exists():
+            return _Progress()
+        saved = torch.load(self.folder / "checkpoint.pt", map_location=device, weights_only=True)
         for name, one in self.holders.items():
             one.load_state_dict(saved[name])
-        self.state.update(saved["state"])
-        if self.state["best_epoch"]:
+        progress = _Progress(**saved["state"])
+        if progress.best_epoch:
             self.best = torch.load(self.folder / "best.pt", weights_only=True)
+        return progress
 
 
 def _write(path: Path, value: dict) -> None:

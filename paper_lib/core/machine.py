@@ -20,11 +20,12 @@ SOX_VERSION = "14.4.2"
 
 
 def make_deterministic(threads: int, tf32: bool = False) -> None:
-    """Make torch repeatable on this machine: fixed threads, deterministic algorithms, a tuned allocator.
+    """Make torch repeatable on this machine.
 
-    glibc returns large blocks to the kernel at every free, which makes training steps two to three times
-    slower; keeping them is safe as long as results go to preallocated arrays, as they do here.
-    `tf32` lets an NVIDIA GPU round the factors of matrix products to ten bits: faster, less exact.
+    Fixed threads, deterministic algorithms, and a tuned allocator: glibc returns large
+    blocks to the kernel at every free, which makes training steps two to three times slower;
+    keeping them is safe as long as results go to preallocated arrays, as they do here. `tf32` lets
+    an NVIDIA GPU round the factors of matrix products to ten bits: faster, less exact.
     """
     import torch
 
@@ -57,7 +58,7 @@ def device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-# --- several processes ----------------------------------------------------------------------------------
+# --- several processes ----------------------------------------------------------------------------
 
 
 def rank() -> int:
@@ -76,12 +77,15 @@ def together(value):
     return broadcast_object_list([value])[0]
 
 
-# --- threads --------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def one_thread():
-    """Inside, torch uses one thread: for work on matrices so small that waking a second thread costs more than it saves."""
+    """Inside, torch uses one thread.
+
+    For work on matrices so small that waking a second thread costs more than it saves.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -105,18 +109,21 @@ def require_sox() -> None:
     version = sox_version()
     if version is None:
         raise PaperError(
-            f"SoX is not installed: install version {SOX_VERSION} (Debian: apt-get install sox), then run this again."
+            f"SoX is not installed: install version {SOX_VERSION} (Debian: apt-get install sox), "
+            "then run this again."
         )
     if version != SOX_VERSION:
         raise PaperError(
-            f"SoX {version} is on PATH, but the data set is defined by SoX {SOX_VERSION}: install that one (Debian 12: apt-get install sox)."
+            f"SoX {version} is on PATH, but the data set is defined by SoX {SOX_VERSION}: "
+            "install that one (Debian 12: apt-get install sox)."
         )
 
 
 def mend_torchaudio() -> str:
-    """Put aside torchaudio's optional native library if it is the CUDA-only one that a CPU build of torch cannot load.
+    """Put aside torchaudio's optional native library if torch cannot load it.
 
-    Everything that this project uses of torchaudio is pure PyTorch. Returns one line that says what was done.
+    That is so where a CPU build of torch meets the CUDA-only library. Everything that this project
+    uses of torchaudio is pure PyTorch. Returns one line that says what was done.
     """
     try:
         importlib.import_module("torchaudio")
@@ -126,25 +133,32 @@ def mend_torchaudio() -> str:
     except OSError:
         pass
     # `import torchaudio` failed half-way: find its folder without importing it
-    folder = Path(importlib.util.find_spec("torchaudio").origin).parent / "lib"
+    spec = importlib.util.find_spec("torchaudio")
+    assert spec is not None and spec.origin is not None  # (else the import had found nothing)
+    folder = Path(spec.origin).parent / "lib"
     moved = sorted(folder.glob("*.so"))
     for library in moved:
         library.rename(library.with_suffix(".so.cuda-only"))
-    check = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
+    check = subprocess.run(
+        [sys.executable, "-c", "import torchaudio"], capture_output=True, text=True
+    )
     if check.returncode:
-        return f"torchaudio does not import even without its native library: {check.stderr.strip().splitlines()[-1]}"
-    return f"torchaudio mended: its CUDA-only native library ({len(moved)} files in torchaudio/lib) was put aside; nothing here needs it"
+        reason = check.stderr.strip().splitlines()[-1]
+        return f"torchaudio does not import even without its native library: {reason}"
+    return (
+        f"torchaudio mended: its CUDA-only native library ({len(moved)} files in torchaudio/lib) "
+        "was put aside; nothing here needs it"
+    )
 
 
 def doctor(mend: bool = False) -> list[tuple[bool, str]]:
     """(fine, one line) for each thing a run needs; the line carries the remedy."""
-    lines = []
-    lines.append(
-        (sys.version_info[:2] >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer is needed)")
-    )
+    python = sys.version.split()[0]
+    lines = [(sys.version_info[:2] >= (3, 11), f"Python {python} (3.11 or newer is needed)")]
     version = sox_version()
-    remedy = "" if version == SOX_VERSION else f": install SoX {SOX_VERSION} (Debian: apt-get install sox)"
-    lines.append((version == SOX_VERSION, f"SoX {version or 'not found'}{remedy}"))
+    right = version == SOX_VERSION
+    remedy = "" if right else f": install SoX {SOX_VERSION} (Debian: apt-get install sox)"
+    lines.append((right, f"SoX {version or 'not found'}{remedy}"))
     for name in (
         "numpy",
         "pandas",
@@ -173,24 +187,15 @@ def doctor(mend: bool = False) -> list[tuple[bool, str]]:
         said = mend_torchaudio()
         lines.append(("does not import" not in said and "missing" not in said, said))
     else:
-        check = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
-        lines.append(
-            (
-                check.returncode == 0,
-                "torchaudio imports"
-                if check.returncode == 0
-                else "torchaudio does not import: run paper doctor --mend",
-            )
+        check = subprocess.run(
+            [sys.executable, "-c", "import torchaudio"], capture_output=True, text=True
         )
+        fine = check.returncode == 0
+        state = "imports" if fine else "does not import: run paper doctor --mend"
+        lines.append((fine, f"torchaudio {state}"))
     free = shutil.disk_usage(paths.ROOT).free / 1e9
     lines.append((free > 3, f"{free:.0f} GB free on disk (quick needs 3)"))
-    weights = paths.WEIGHTS / "shipped" / "config.json"
-    lines.append(
-        (
-            weights.exists(),
-            "shipped weights are here"
-            if weights.exists()
-            else "shipped weights are missing: git checkout data/weights",
-        )
-    )
+    here = (paths.WEIGHTS / "shipped" / "config.json").exists()
+    state = "here" if here else "missing: git checkout data/weights"
+    lines.append((here, f"shipped weights are {state}"))
     return lines

@@ -11,8 +11,8 @@ from filelock import FileLock
 from . import paths, stages
 
 PACKAGES = (
-    "accelerate", "l3ac", "matplotlib", "numpy", "pandas", "pyloudnorm", "scikit-learn", "scipy", "seaborn",
-    "sox", "soxr", "torch", "torchaudio", "SoX",
+    "accelerate", "l3ac", "matplotlib", "numpy", "pandas", "pyloudnorm", "scikit-learn", "scipy",
+    "seaborn", "sox", "soxr", "torch", "torchaudio", "SoX",
 )  # fmt: skip
 
 
@@ -39,7 +39,9 @@ def _change(profile: str, change: Callable[[dict], dict]) -> None:
 
 def record(profile: str, files: list[Path], notebook: str, inputs: dict[str, str]) -> None:
     """Enter `files` with their hashes, the notebook that made them and all its inputs."""
-    entries = {f.name: {"sha256": stages.digest(f), "notebook": notebook, "inputs": inputs} for f in files}
+    entries = {
+        f.name: {"sha256": stages.digest(f), "notebook": notebook, "inputs": inputs} for f in files
+    }
     _change(profile, lambda artefacts: artefacts | entries)
 
 
@@ -48,5 +50,8 @@ def forget(profile: str, notebooks: list[str]) -> dict[str, list[str]]:
     artefacts = read(profile)["artefacts"]
     names = {n: [name for name, a in artefacts.items() if a["notebook"] == n] for n in notebooks}
     if any(names.values()):
-        _change(profile, lambda entries: {k: a for k, a in entries.items() if a["notebook"] not in notebooks})
+        _change(
+            profile,
+            lambda entries: {k: a for k, a in entries.items() if a["notebook"] not in notebooks},
+        )
     return names

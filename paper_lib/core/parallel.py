@@ -1,7 +1,7 @@
 """Work on many items that can be killed and goes on: a pure function, one shard an item.
 
-Locally in as many processes as there are cores (joblib), or on a Dask cluster. This process alone writes;
-what a worker needs travels in the item. Results do not depend on who computed them.
+Locally in as many processes as there are cores (joblib), or on a Dask cluster. This process alone
+writes; what a worker needs travels in the item. Results do not depend on who computed them.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ Item = tuple  # the arguments of one call
 Work = Callable[..., dict[str, np.ndarray]]
 
 
-def shards(work: Work, items: dict[str, Item], folder: Path, label: str, scheduler: str = "") -> list[Path]:
-    """Make sure that every item has its shard, `folder`/NAME.npz, and return them in the items' order.
+def shards(
+    work: Work, items: dict[str, Item], folder: Path, label: str, scheduler: str = ""
+) -> list[Path]:
+    """Make sure that every item has its shard, `folder`/NAME.npz; all of them, in the items' order.
 
     Args:
-        work: a function of a module; item -> named arrays; the same item always gives the same arrays.
+        work: a function of a module; item -> named arrays; the same item always gives the same
+            arrays.
         items: name -> arguments.
         folder: of the shards; those that are whole are kept, so a killed run goes on.
         label: what the progress bar says.
-        scheduler: address of a Dask scheduler; empty: this machine's cores. The workers of a cluster
-            have to see the audio files and the data folder under the same paths.
+        scheduler: address of a Dask scheduler; empty: this machine's cores. The workers of a
+            cluster have to see the audio files and the data folder under the same paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.npz" for name in items}
-    todo = [name for name in items if not _whole(paths[name])]
+    todo = {name: item for name, item in items.items() if not _whole(paths[name])}
     run = _on_dask if scheduler else _on_this_machine
     with tqdm(total=len(items), initial=len(items) - len(todo), desc=label, unit="part") as bar:
-        for name, arrays in run(work, {name: items[name] for name in todo}, scheduler) if todo else ():
+        for name, arrays in run(work, todo, scheduler) if todo else ():
             beside = folder / f".{name}.half"
             with beside.open("wb") as file:
                 np.savez(file, **arrays)
@@ -49,7 +52,10 @@ def shards(work: Work, items: dict[str, Item], folder: Path, label: str, schedul
 
 
 def _whole(path: Path) -> bool:
-    """A shard is renamed when it is written; a disk that lost power may still hold a damaged one."""
+    """Is the shard there and undamaged?
+
+    It is renamed when it is written; a disk that lost power may still hold a damaged one.
+    """
     try:
         return path.exists() and bool(zipfile.ZipFile(path).namelist())
     except zipfile.BadZipFile:
@@ -70,8 +76,8 @@ def _on_this_machine(work: Work, items: dict[str, Item], _: str) -> Iterator:
         yield from joblib.Parallel(workers, return_as="generator_unordered")(jobs)
     except TerminatedWorkerError as problem:
         raise PaperError(
-            "a worker was killed, most often for want of memory: free some, or set PAPER_WORKERS=1, and "
-            "run the same command again; what is finished stays."
+            "a worker was killed, most often for want of memory: free some, or set "
+            "PAPER_WORKERS=1, and run the same command again; what is finished stays."
         ) from problem
 
 

@@ -1,7 +1,7 @@
 """The only place that knows folders.
 
-``PAPER_DATA`` and ``PAPER_FIGURES`` (environment; a relative path is relative to the checkout) move a run elsewhere, so that
-tests and two runs side by side never touch the checkout's own.
+``PAPER_DATA`` and ``PAPER_FIGURES`` (environment; a relative path is relative to the checkout) move
+a run elsewhere, so that tests and two runs side by side never touch the checkout's own.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def figures(profile: str) -> Path:
 
 
 def reference(profile: str) -> Path:
-    """Tables and figures of the published reference run of `profile`; only `paper publish` writes there."""
+    """Tables and figures of the published reference run; only `paper publish` writes there."""
     return ROOT / "figures" / "reference" / profile
 
 
-# --- the stages of a run: one folder each ---------------------------------------------------------------
+# --- the stages of a run: one folder each ---------------------------------------------------------
 
 
 def dataset(profile: str) -> Path:
@@ -66,24 +66,24 @@ def executed(profile: str) -> Path:
     return data(profile) / "notebooks"
 
 
-# --- writing --------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def require_disk(folder: Path, need: int, what: str) -> None:
-    """Raise before work begins if `folder`'s disk has fewer than `need` bytes (plus a tenth) free."""
+    """Raise, before work begins, if `folder`'s disk lacks `need` bytes (plus a tenth)."""
     folder = Path(folder)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < need * 1.1:
         raise PaperError(
-            f"{what} needs {need / 1e9:.2f} GB but only {free / 1e9:.2f} GB are free on the disk of {folder}: "
-            "free some space, or point PAPER_DATA at a larger disk."
+            f"{what} needs {need / 1e9:.2f} GB but only {free / 1e9:.2f} GB are free on the disk "
+            f"of {folder}: free some space, or point PAPER_DATA at a larger disk."
         )
 
 
 def new_array(path: Path, dtype, shape: tuple[int, ...]) -> None:
-    """An .npy file of zeros with all its disk blocks reserved: filling it cannot meet a full disk."""
+    """An .npy file of zeros with its disk blocks reserved: filling it cannot meet a full disk."""
     beside = path.with_name(f".{path.name}.new")
     np.lib.format.open_memmap(beside, "w+", dtype, shape).flush()
     try:
@@ -93,8 +93,8 @@ def new_array(path: Path, dtype, shape: tuple[int, ...]) -> None:
     except OSError as problem:
         beside.unlink()
         raise PaperError(
-            f"could not reserve {path}: {problem.strerror}; free some space, or point PAPER_DATA at a "
-            "larger disk."
+            f"could not reserve {path}: {problem.strerror}; free some space, or point PAPER_DATA "
+            "at a larger disk."
         ) from problem
     os.replace(beside, path)
 

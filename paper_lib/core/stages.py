@@ -1,9 +1,10 @@
 """Stages: folders of results that know what they were made from.
 
-A stage is made beside its place (``NAME.partial``) and renamed when whole, so that a half-made one is
-never taken for a finished one. Its key, taken once when it is asked for, holds its parameters, the hashes
-of all its inputs, its declared version (`stages.toml`), the numeric packages, device and thread count. A
-stage with the same key is not made again. Code that `stages.lock` does not vouch for is part of the key.
+A stage is made beside its place (``NAME.partial``) and renamed when whole, so that a half-made one
+is never taken for a finished one. Its key, taken once when it is asked for, holds its parameters,
+the hashes of all its inputs, its declared version (`stages.toml`), the numeric packages, device and
+thread count. A stage with the same key is not made again. Code that `stages.lock` does not vouch
+for is part of the key.
 """
 
 from __future__ import annotations
@@ -121,7 +122,12 @@ class Stage:
         """Seal the stage: `content` is the hash that later stages refer to."""
         if machine.rank():
             return
-        record = {"key": self.key, "content": content, "parameters": self.parameters, "inputs": self.inputs}
+        record = {
+            "key": self.key,
+            "content": content,
+            "parameters": self.parameters,
+            "inputs": self.inputs,
+        }
         text = json.dumps(record | self.made_with | more, indent=1, sort_keys=True)
         paths.write_beside(self.partial / "provenance.json", text + "\n")
         self._install()
@@ -154,7 +160,7 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-# --- reading --------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 _READ: dict[Path, str] = {}  # every stage (and input) that this process has read -> its content
 
@@ -178,7 +184,8 @@ def read(folder: Path) -> dict | None:
         return None
     except json.JSONDecodeError as problem:
         raise PaperError(
-            f"{folder / 'provenance.json'} is damaged: delete the folder {folder} and run its notebook again."
+            f"{folder / 'provenance.json'} is damaged: delete the folder {folder} and run its "
+            "notebook again."
         ) from problem
 
 
@@ -186,20 +193,22 @@ def require(folder: Path, notebook: str, **inputs: str) -> dict:
     """The provenance of an earlier stage, noted as read.
 
     Raises:
-        PaperError: naming the notebook that makes it, if it is missing, or was made from other `inputs`
-            (name -> hash) than those of the present run.
+        PaperError: naming the notebook that makes it, if it is missing, or was made from other
+            `inputs` (name -> hash) than those of the present run.
     """
     record = read(folder)
     home = paths.data("")
     name = folder.relative_to(home) if folder.is_relative_to(home) else folder.name
     if record is None:
-        raise PaperError(f"the stage {name} is missing: run notebook {notebook} first (or paper reproduce).")
+        raise PaperError(
+            f"the stage {name} is missing: run notebook {notebook} first (or paper reproduce)."
+        )
     words = {"dataset": "data set", "embedding": "embedding"}
     for key, content in inputs.items():
         if content and record["inputs"].get(key) != content:
             raise PaperError(
-                f"the stage {name} was made from another {words.get(key, key)} than the present one: "
-                f"run notebook {notebook} again (or paper reproduce)."
+                f"the stage {name} was made from another {words.get(key, key)} than the present "
+                f"one: run notebook {notebook} again (or paper reproduce)."
             )
     _note(folder, record)
     return record

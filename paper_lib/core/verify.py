@@ -12,8 +12,9 @@ import pandas as pd
 from . import manifest, paths, stages
 from .errors import PaperError
 
-# Largest difference of a score between two processors' runs, below the effect that the artefact guards: with
-# half of quick's fine-tuning gain lost, Table 2 moves by more than 0.05 and Table 3 by more than 0.11.
+# Largest difference of a score between two processors' runs, below the effect that the artefact
+# guards: with half of quick's fine-tuning gain lost, Table 2 moves by more than 0.05 and Table 3 by
+# more than 0.11.
 TOLERANCE = 0.05
 TOLERANCES = {
     "table_2_overall": 0.035,
@@ -28,7 +29,8 @@ TOLERANCES = {
     "table_latent_effects": 0.15,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
-# thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows from scores.
+# thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows
+# from scores.
 LOOSE = re.compile(
     r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
     r"common shift|of single clips"
@@ -45,18 +47,23 @@ FINE = ("equal", "within tolerance", "same points")
 
 
 def verify(profile: str) -> pd.DataFrame:
-    """One row an artefact: verdict (equal, within tolerance, different, missing ...), largest difference.
+    """One row an artefact: its verdict and the largest difference of a score.
 
-    A table is within tolerance if its text and counts agree and its scores differ by no more than the
-    artefact's tolerance. Pictures are judged by the CSV that they draw; curves by their best epoch.
+    A verdict is equal, within tolerance, different, missing and the like. A table is within
+    tolerance if its text and counts agree and its scores differ by no more than the artefact's
+    tolerance. Pictures are judged by the CSV that they draw; curves by their best epoch.
     """
     reference, run = paths.reference(profile), paths.figures(profile)
     if not (reference / "manifest.json").exists():
         have = ", ".join(sorted(p.name for p in paths.reference("").glob("*") if p.is_dir()))
-        raise PaperError(f"no reference run is published for profile {profile!r}; there is one for: {have}.")
+        raise PaperError(
+            f"no reference run is published for profile {profile!r}; there is one for: {have}."
+        )
     claimed = manifest.read(profile)["artefacts"]
     if not claimed:
-        raise PaperError(f"there is no run of {profile!r} to verify: paper reproduce -p {profile} makes one.")
+        raise PaperError(
+            f"there is no run of {profile!r} to verify: paper reproduce -p {profile} makes one."
+        )
     published = json.loads((reference / "manifest.json").read_text())["artefacts"]
     made_by = {a["notebook"] for a in claimed.values()}
     rows = []
@@ -85,27 +92,35 @@ def _judge(
     if not (ours.exists() and theirs.exists()):
         return "different", np.nan
     if path.stem in MAPS:
-        return ("same points" if _same_points(theirs, ours) else "different"), np.nan
+        return "same points" if _same_points(theirs, ours) else "different", np.nan
     worst = distance(theirs, ours)
-    return ("within tolerance" if worst <= TOLERANCES.get(path.stem, TOLERANCE) else "different"), worst
+    near = worst <= TOLERANCES.get(path.stem, TOLERANCE)
+    return "within tolerance" if near else "different", worst
 
 
 def _same_points(one: Path, other: Path) -> bool:
     a, b = pd.read_csv(one), pd.read_csv(other)
     texts = a.select_dtypes(exclude="number").columns
     finite = np.isfinite(b.select_dtypes("number")).all(axis=None)
-    same = a[texts].drop_duplicates().equals(b[texts].drop_duplicates()) if set(texts) <= set(b) else False
-    return bool(list(a) == list(b) and finite and same)
+    if list(a) != list(b) or not finite:
+        return False
+    return a[texts].drop_duplicates().equals(b[texts].drop_duplicates())
 
 
 def _best(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Of each curve, the best epoch's scores: epochs come and go with the last bit, what is reached does not."""
+    """Of each curve, the best epoch's scores.
+
+    Epochs come and go with the last bit, what is reached does not.
+    """
     scores = [c for c in frame if c.endswith(("macro_f1", "map"))]
     return frame.groupby(by, sort=False)[scores].max().reset_index()
 
 
 def distance(one: Path, other: Path) -> float:
-    """Largest absolute difference between two tables' scores; inf if shape, columns, texts or counts differ."""
+    """Largest absolute difference between two tables' scores.
+
+    It is inf if shape, columns, texts or counts differ.
+    """
     a, b = pd.read_csv(one), pd.read_csv(other)
     if list(a.columns) != list(b.columns):
         return float("inf")

@@ -18,7 +18,7 @@ def counts(truth: np.ndarray, answers: np.ndarray, recordings: np.ndarray) -> np
 
 
 def _f1(each: np.ndarray, recordings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """F1 of each effect for every resample, averaged over its seeds: (resamples, 14), the last one micro."""
+    """(resamples, 14): F1 of each effect, averaged over the resample's seeds; the last is micro."""
     out = np.zeros((len(recordings), each.shape[-1] + 1))
     for i, (chosen, trained) in enumerate(zip(recordings, seeds, strict=True)):
         total = each[trained][:, chosen].sum(1)  # (seeds, 3, 13)
@@ -71,7 +71,10 @@ def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: in
 
 
 def mean_score(truth: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-    """Micro- and macro-F1, averaged over training seeds: answers (clips, 13) or (seeds, clips, 13)."""
+    """Micro- and macro-F1, averaged over training seeds.
+
+    answers: (clips, 13) or (seeds, clips, 13).
+    """
     answers = answers if answers.ndim == 3 else answers[None]
     each = [scores.scores(truth, one) for one in answers]
     return {key: float(np.mean([e[key] for e in each])) for key in each[0]}

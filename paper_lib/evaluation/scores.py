@@ -33,8 +33,9 @@ def per_class(truth: np.ndarray, said: np.ndarray) -> np.ndarray:
 def mean_average_precision(truth: np.ndarray, probability: np.ndarray) -> float:
     """Average precision over all thresholds, averaged over the classes that occur.
 
-    Sees progress that F1 at 0.5 is blind to. (scikit-learn's number, all classes at once: this is asked
-    after every epoch, and a head's epoch takes less time than thirteen calls of scikit-learn's.)
+    Sees progress that F1 at 0.5 is blind to. (scikit-learn's number, all classes at once: this is
+    asked after every epoch, and a head's epoch takes less time than thirteen calls of
+    scikit-learn's.)
     """
     there = truth.sum(0) > 0
     truth, probability = truth[:, there] > 0, probability[:, there]
@@ -77,19 +78,26 @@ def majority(train_labels: np.ndarray, clips: int) -> np.ndarray:
 
 
 def always(clips: int) -> np.ndarray:
-    """(clips, 13): every effect claimed, always. F1 rewards saying yes: this scores 2 s / (s + n) with support s of n clips."""
+    """(clips, 13): every effect claimed, always.
+
+    F1 rewards saying yes: this scores 2 s / (s + n) with support s of n clips.
+    """
     return np.ones((clips, len(effects.NAMES)), int)
 
 
 def thresholds(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """(13,) thresholds, each the best for its effect's F1 on these clips (a grid of 0.01 to 0.99; the middle one of equals)."""
+    """(13,) thresholds, each the best for its effect's F1 on these clips (a grid of 0.01 to 0.99;
+    the middle one of equals).
+    """
     grid = np.linspace(0.01, 0.99, 99)
     score = np.array([per_class(truth, probability > t) for t in grid])
     return np.array([np.median(grid[column == column.max()]) for column in score.T])
 
 
 def confusions(truth: np.ndarray, said: np.ndarray) -> pd.DataFrame:
-    """(13, 13): of the clips where the row's effect was missed, the share in which the column's was said without being there."""
+    """(13, 13): of the clips where the row's effect was missed, the share in which the column's was
+    said without being there.
+    """
     missed, extra = (truth > 0) & (said == 0), (truth == 0) & (said > 0)
     share = missed.T.astype(float) @ extra / np.maximum(missed.sum(0), 1)[:, None]
     return pd.DataFrame(share, index=effects.NAMES, columns=effects.NAMES)

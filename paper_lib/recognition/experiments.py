@@ -1,7 +1,8 @@
-"""What a choice of the set-up is worth: some of the run's recordings made into clips in another way, and heads judged on recordings
-that they did not hear. Notebook 08.
+"""What a choice of the set-up is worth. Notebook 08.
 
-Everything here stays within the run's training and validation recordings: the test set is not touched.
+Some of the run's recordings are made into clips in another way, and heads are judged on recordings
+that they did not hear. Everything here stays within the run's training and validation recordings:
+the test set is not touched.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ POOLING = "mean_sd_mad"  # of the log-mel spectrogram
 
 @dataclass(frozen=True)
 class Condition:
-    """How clips are made. `lead`: least and most seconds of silence before a clip (`rendering.lead_span`), drawn for each; `loudness`: LUFS
-    (ITU-R BS.1770) to which each clip is brought, None: as it is."""
+    """How clips are made.
+
+    `lead`: least and most seconds of silence before a clip (`rendering.lead_span`), drawn for each;
+    `loudness`: LUFS (ITU-R BS.1770) to which each clip is brought, None: as it is.
+    """
 
     render_rate: int
     chain_plan: str
@@ -41,44 +45,54 @@ class Condition:
 
 @dataclass(frozen=True)
 class Variant:
-    """The clips of one condition: features (clips, inputs), labels (clips, 13), and of which recording each is (clips,)."""
+    """The clips of one condition."""
 
-    features: np.ndarray
-    labels: np.ndarray
-    recordings: np.ndarray
+    features: np.ndarray  # (clips, inputs)
+    labels: np.ndarray  # (clips, 13)
+    recordings: np.ndarray  # (clips,) names: of which recording each clip is
 
 
 def recordings(data: Dataset, profile: Profile) -> list[str]:
-    """At most `experiment_recordings` of the training and validation recordings (0: all), drawn by key; three at least."""
+    """At most `experiment_recordings` of the training and validation recordings (0: all).
+
+    Three at least, drawn by key.
+    """
     if profile.split != "by_recording":
         raise PaperError(
-            "the experiments hold out whole recordings, and this run's test set does not: they need split: by_recording."
+            "the experiments hold out whole recordings, and this run's test set does not: "
+            "they need split: by_recording."
         )
     known = sorted(set(data.index.recording[data.index.split != "test"]))
     if len(known) < 3:
         raise PaperError(
-            f"{len(known)} training and validation recordings are too few to hold out one in three: add recordings."
+            f"{len(known)} training and validation recordings are too few to hold out one in "
+            "three: add recordings."
         )
     drawn = sorted(known, key=lambda name: generator_for(profile.seed, "experiment", name).random())
-    return sorted(drawn[: max(3, profile.experiment_recordings) if profile.experiment_recordings else None])
+    if profile.experiment_recordings:
+        drawn = drawn[: max(3, profile.experiment_recordings)]
+    return sorted(drawn)
 
 
 def level(samples: np.ndarray, loudness: float, rate: int = audio.CODEC_RATE) -> np.ndarray:
     """(n,) float brought to `loudness` LUFS; silence stays silence."""
     if len(samples) < 0.4 * rate:
         raise PaperError(
-            f"loudness is measured over 0.4 s or more, and these clips last {len(samples) / rate:.2f} s: set slice_seconds higher."
+            "loudness is measured over 0.4 s or more, and these clips last "
+            f"{len(samples) / rate:.2f} s: set slice_seconds higher."
         )
     now = pyloudnorm.Meter(rate).integrated_loudness(samples)
     return samples * 10 ** ((loudness - now) / 20) if np.isfinite(now) else samples
 
 
 def statistics(front: LogMel, clip: np.ndarray) -> np.ndarray:
-    """(samples,) float at 16 kHz -> (inputs,): log-mel statistics over time, as notebook 02 pools them."""
+    """(samples,) float at 16 kHz -> (inputs,): log-mel statistics over time.
+
+    Pooled as in notebook 02.
+    """
     with torch.inference_mode():
-        return pool(time_statistics(front(torch.from_numpy(clip.astype(np.float32))[None])), POOLING)[
-            0
-        ].numpy()
+        frames = front(torch.from_numpy(clip.astype(np.float32))[None])
+        return pool(time_statistics(frames), POOLING)[0].numpy()
 
 
 def as_it_is(profile: Profile, data: Dataset) -> Variant:
@@ -96,36 +110,48 @@ def variant_of_recording(
 ) -> dict[str, np.ndarray]:
     """One recording rendered under `condition`: log-mel `features` and `labels` of its clips."""
     machine.make_deterministic(1)
-    run, front, found, labels = replace(profile, render_rate=condition.render_rate), LogMel().eval(), [], []
+    run = replace(profile, render_rate=condition.render_rate)
+    front = LogMel().eval()
+    found, labels = [], []
     for s, clean in enumerate(corpus.slices(corpus.load(recording, run), run)):
         for chain in rendering.chains_of(run, recording.name, s, condition.chain_plan):
             lead = rendering.draw_lead(condition.lead, run.seed, recording.name, s, chain)
-            clip = audio.to_float(rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead))
-            found.append(
-                statistics(front, clip if condition.loudness is None else level(clip, condition.loudness))
-            )
+            wet = rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead)
+            clip = audio.to_float(wet)
+            if condition.loudness is not None:
+                clip = level(clip, condition.loudness)
+            found.append(statistics(front, clip))
             labels.append(effects.multi_hot(chain))
     return {"features": np.array(found), "labels": np.array(labels, np.float32)}
 
 
 def variant(profile: Profile, data: Dataset, condition: Condition, name: str) -> Variant:
-    """Stage data/<profile>/experiments/<name>: the experiment's recordings rendered under `condition`."""
+    """The experiment's recordings rendered under `condition`.
+
+    Stage data/<profile>/experiments/<name>.
+    """
     chosen = recordings(data, profile)
     found = [r for r in corpus.recordings(profile) if r.name in set(chosen)]
     parameters = asdict(condition) | {"seed": profile.seed, "recordings": chosen}
     inputs = {"dataset": data.content}
-    made = stages.Stage("experiment", paths.experiment(profile.profile, name), parameters, inputs, threads=1)
+    made = stages.Stage(
+        "experiment", paths.experiment(profile.profile, name), parameters, inputs, threads=1
+    )
     with made.opened() as work:
         if work:
             machine.require_sox()
             local = replace(profile, scheduler="")
             items = {f"{i:05d}": (recording, local, condition) for i, recording in enumerate(found)}
-            files = parallel.shards(variant_of_recording, items, work / "shards", name, profile.scheduler)
+            files = parallel.shards(
+                variant_of_recording, items, work / "shards", name, profile.scheduler
+            )
             parts = [dict(np.load(file)) for file in files]
-            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            whole["recordings"] = np.repeat([r.name for r in found], [len(part["labels"]) for part in parts])
-            np.savez(work / "clips.npz", **whole)
-            made.finish(stages.array_digest(whole["features"], whole["labels"]))
+            features = np.concatenate([part["features"] for part in parts])
+            labels = np.concatenate([part["labels"] for part in parts])
+            clips = [len(part["labels"]) for part in parts]
+            of = np.repeat([r.name for r in found], clips)
+            np.savez(work / "clips.npz", features=features, labels=labels, recordings=of)
+            made.finish(stages.array_digest(features, labels))
     return Variant(**np.load(made.folder / "clips.npz"))
 
 
@@ -137,12 +163,18 @@ class Fold(IntEnum):
     JUDGE = 2
 
 
-def folds_of(clips: Variant, seed: int, fold: int, folds: int = 3, by_clip: bool = False) -> np.ndarray:
-    """(clips,) of `Fold`: one recording (or clip) in `folds` judges, one in four of the others chooses."""
-    names, place = np.unique(
-        np.arange(len(clips.labels)) if by_clip else clips.recordings, return_inverse=True
+def folds_of(
+    clips: Variant, seed: int, fold: int, folds: int = 3, by_clip: bool = False
+) -> np.ndarray:
+    """(clips,) of `Fold`: what each clip is for.
+
+    One recording (or clip) in `folds` judges, one in four of the others chooses.
+    """
+    units = np.arange(len(clips.labels)) if by_clip else clips.recordings
+    names, place = np.unique(units, return_inverse=True)
+    order = sorted(
+        range(len(names)), key=lambda i: generator_for(seed, "part", str(names[i])).random()
     )
-    order = sorted(range(len(names)), key=lambda i: generator_for(seed, "part", str(names[i])).random())
     part = np.full(len(names), Fold.LEARN, int)
     part[[i for k, i in enumerate(order) if k % folds == fold]] = Fold.JUDGE
     part[[i for i in order if part[i] == Fold.LEARN][::4]] = Fold.CHOOSE
@@ -164,8 +196,9 @@ def cross_validate(
 ) -> list[np.ndarray]:
     """0/1 answers (clips, 13) for every clip of each variant in `judged`.
 
-    Each comes from the one of the heads (one a fold) that heard nothing of the clip's recording (`by_clip`:
-    that heard other clips of it). Every head learns from half as many clips as there are.
+    Each comes from the one of the heads (one a fold) that heard nothing of the clip's recording
+    (`by_clip`: that heard other clips of it). Every head learns from half as many clips as there
+    are.
     """
     jobs = [delayed(_answers)(profile, learned, judged, how, fold) for fold in range(how.folds)]
     answers = [np.zeros(v.labels.shape, int) for v in judged]
@@ -181,20 +214,30 @@ def _answers(
     """One fold's head, asked about the clips that the fold judges in each variant."""
     machine.make_deterministic(1)
     part = folds_of(learned, profile.seed, fold, how.folds, how.by_clip)
-    train, choose = np.flatnonzero(part == Fold.LEARN), part == Fold.CHOOSE
-    train = np.sort(generator_for(profile.seed, "half", fold).permutation(train)[: -(-len(part) // 2)])
-    examples = ((learned.features[r], learned.labels[r]) for r in (train, choose))
-    model, _ = head.train_head(*examples, profile, how.standardise, profile.seed + fold + 100 * how.again)
-    rows = (folds_of(v, profile.seed, fold, how.folds, how.by_clip) == Fold.JUDGE for v in judged)
-    return [head.probabilities(model, v.features[r]) > 0.5 for v, r in zip(judged, rows, strict=True)]
+    learn, choose = np.flatnonzero(part == Fold.LEARN), part == Fold.CHOOSE
+    half = -(-len(part) // 2)
+    learn = np.sort(generator_for(profile.seed, "half", fold).permutation(learn)[:half])
+    train, validation = ((learned.features[r], learned.labels[r]) for r in (learn, choose))
+    seed = profile.seed + fold + 100 * how.again
+    model, _ = head.train_head(train, validation, profile, how.standardise, seed)
+    answers = []
+    for asked in judged:
+        rows = folds_of(asked, profile.seed, fold, how.folds, how.by_clip) == Fold.JUDGE
+        answers.append(head.probabilities(model, asked.features[rows]) > 0.5)
+    return answers
 
 
-def row(profile: Profile, judged: Variant, said: np.ndarray, against: np.ndarray | None = None) -> dict:
-    """Macro-F1 with its 95 % interval over recordings, and of saying yes always; the gain over the answers `against` on the same clips,
-    with the interval of the difference. The intervals hold what other recordings would change, not what other training seeds would."""
-    low, high = intervals.intervals(judged.labels, said, judged.recordings, profile.bootstrap, profile.seed)[
-        "macro_f1"
-    ]
+def row(
+    profile: Profile, judged: Variant, said: np.ndarray, against: np.ndarray | None = None
+) -> dict:
+    """One row of a table: macro-F1 with its 95 % interval over recordings, and of always yes.
+
+    With answers `against` on the same clips, also the gain over them and its interval. The
+    intervals hold what other recordings would change, not what other training seeds would.
+    """
+    low, high = intervals.intervals(
+        judged.labels, said, judged.recordings, profile.bootstrap, profile.seed
+    )["macro_f1"]
     macro = lambda answers: scores.scores(judged.labels, answers)["macro_f1"]
     out = {
         "macro_f1": macro(said),
@@ -205,17 +248,21 @@ def row(profile: Profile, judged: Variant, said: np.ndarray, against: np.ndarray
     }
     if against is None:
         return out | dict.fromkeys(("gain", "gain_lo", "gain_hi"), np.nan)
-    counts = [intervals.counts(judged.labels, answers, judged.recordings) for answers in (against, said)]
-    low, high = intervals.paired_interval(*counts, profile.bootstrap, profile.seed)
+    before, after = (
+        intervals.counts(judged.labels, answers, judged.recordings) for answers in (against, said)
+    )
+    low, high = intervals.paired_interval(before, after, profile.bootstrap, profile.seed)
     return out | {"gain": out["macro_f1"] - macro(against), "gain_lo": low, "gain_hi": high}
 
 
 def label_leakage(labels: np.ndarray, effect: int) -> float:
-    """The best F1 for an effect that one could reach without listening, from the clip's other labels alone ((clips, 13), 0/1)."""
+    """The best F1 for an effect that one could reach without listening.
+
+    From the clip's other labels alone; `labels`: (clips, 13), 0/1.
+    """
     _, group = np.unique(np.delete(labels, effect, axis=1), axis=0, return_inverse=True)
     share = np.bincount(group, labels[:, effect]) / np.bincount(group)
     said = share[group][:, None] >= np.unique(share)[None]
     true = labels[:, effect, None] > 0
-    return float(
-        scores.f1_of(*(x.sum(0).astype(float) for x in (said & true, said & ~true, ~said & true))).max()
-    )
+    tp, fp, fn = (x.sum(0).astype(float) for x in (said & true, said & ~true, ~said & true))
+    return float(scores.f1_of(tp, fp, fn).max())

@@ -1,8 +1,9 @@
-"""A data set -> one array of embeddings: the frozen codec, its untrained control, and log-mel (notebook 02).
+"""A data set -> one array of embeddings (notebook 02).
 
-Every kind leaves (clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute
-difference over time. On its way up the frozen encoder a clip also passes half-way, (channels, frames)
-float16: what notebook 03 trains the upper half on.
+Of three kinds: the frozen codec, its untrained control, and log-mel. Every kind leaves
+(clips, 3, channels) float32: mean (Eq. 2), standard deviation and mean absolute difference over
+time. On its way up the frozen encoder a clip also passes half-way, (channels, frames) float16: what
+notebook 03 trains the upper half on.
 """
 
 from __future__ import annotations
@@ -29,18 +30,26 @@ CHUNK = 96  # clips a shard
 
 
 def time_statistics(frames: torch.Tensor) -> torch.Tensor:
-    """(batch, frames, channels) -> (batch, 3, channels): mean (Eq. 2), deviation, mean abs. difference."""
+    """(batch, frames, channels) -> (batch, 3, channels).
+
+    Mean (Eq. 2), standard deviation and mean absolute difference over time.
+    """
     difference = frames.diff(dim=1).abs().mean(dim=1)
     return torch.stack([frames.mean(dim=1), frames.std(dim=1, correction=0), difference], dim=1)
 
 
 def pool(statistics, pooling: str):
-    """(..., 3, channels) -> the head's input: (..., channels) for `mean`, (..., 3 channels) for `mean_sd_mad`."""
-    return statistics[..., 0, :] if pooling == "mean" else statistics.reshape(*statistics.shape[:-2], -1)
+    """(..., 3, channels) -> the head's input.
+
+    (..., channels) for `mean`, (..., 3 channels) for `mean_sd_mad`.
+    """
+    if pooling == "mean":
+        return statistics[..., 0, :]
+    return statistics.reshape(*statistics.shape[:-2], -1)
 
 
 def front_end(kind: str, codec: str, seed: int) -> nn.Module:
-    """The frozen module behind `kind`: audio (batch, samples) -> frames (batch, frames, channels)."""
+    """The frozen module behind `kind`: (batch, samples) -> (batch, frames, channels)."""
     if kind == "logmel":
         return LogMel().eval()
     network = l3ac.load(codec, untrained=kind == "random_frozen", seed=seed)
@@ -52,15 +61,17 @@ _front_end = functools.lru_cache(2)(front_end)  # (a worker gets many parts of o
 
 def weights_digest(module: nn.Module) -> str:
     """SHA-256 over all weights of a module."""
-    return stages.array_digest(*(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items())))
+    return stages.array_digest(
+        *(v.detach().cpu().numpy() for _, v in sorted(module.state_dict().items()))
+    )
 
 
 @dataclass(frozen=True)
 class EncodedClips:
-    """Clips that went through the pretrained encoder's lower part once: (rows, channels, frames)."""
+    """Clips that went through the pretrained encoder's lower part once."""
 
-    labels: np.ndarray
-    activations: np.ndarray
+    labels: np.ndarray  # (rows, 13)
+    activations: np.ndarray  # (rows, channels, frames)
 
     def clips(self, rows) -> np.ndarray:
         return self.activations[rows].astype(np.float32)
@@ -69,9 +80,10 @@ class EncodedClips:
 def embed(
     module: nn.Module, audio: np.ndarray, keep_lower: bool = False
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Time statistics (batch, 3, channels) of clips, batch by batch, and what `module.lower` makes of them.
+    """Time statistics (batch, 3, channels) of clips, batch by batch.
 
-    On a CPU clip by clip: the network is bound by memory, and numbers do not depend on the batch.
+    Beside them what `module.lower` makes of the clips, if wanted. On a CPU clip by clip: the
+    network is bound by memory, and numbers do not depend on the batch.
     """
     device = next(iter(module.state_dict().values())).device
     batch = 1 if device.type == "cpu" else 64
@@ -95,7 +107,8 @@ def embed_rows_of(
         out["lower"] = torch.cat(lower).numpy()
     if not all(np.isfinite(array).all() for array in out.values()):
         raise PaperError(
-            f"the {kind} embeddings hold NaN or infinite values: check the weights of codec {codec}."
+            f"the {kind} embeddings hold NaN or infinite values: "
+            f"check the weights of codec {codec}."
         )
     return out
 
@@ -110,11 +123,16 @@ def stage(profile: Profile, data: Dataset, kind: str) -> stages.Stage:
     weights = weights_digest(_front_end(kind, profile.codec, profile.seed))
     inputs = {"dataset": data.content, "weights": weights}
     parameters = {"kind": kind, "lower": keeps_lower(profile, kind)}
-    return stages.Stage("embedding", paths.embedding(profile.profile, kind), parameters, inputs, threads=1)
+    return stages.Stage(
+        "embedding", paths.embedding(profile.profile, kind), parameters, inputs, threads=1
+    )
 
 
 def embed_dataset(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
-    """Make (or resume, or find) data/<profile>/embedding_<kind>: (clips, 3, channels), in the index's order."""
+    """Make (or resume, or find) data/<profile>/embedding_<kind>.
+
+    (clips, 3, channels), in the index's order.
+    """
     made = stage(profile, data, kind)
     keep_lower = keeps_lower(profile, kind)
     with made.opened() as work:
@@ -156,7 +174,7 @@ def lower_half_activations(profile: Profile, data: Dataset) -> np.ndarray:
 
 
 def statistics_of(module: nn.Module, data: Dataset | EncodedClips, rows: np.ndarray) -> np.ndarray:
-    """(rows, 3, channels) time statistics under a module that is in this process, e.g. one in training."""
+    """(rows, 3, channels) time statistics under a module of this process, e.g. one in training."""
     if next(module.parameters()).device.type != "cpu":
         return np.concatenate([s.numpy() for s, _ in embed(module, data.clips(rows))])
 
@@ -165,7 +183,7 @@ def statistics_of(module: nn.Module, data: Dataset | EncodedClips, rows: np.ndar
         return found[0].numpy()
 
     first = statistics(0)
-    out = np.empty((len(rows), *first.shape), np.float32)  # (many small results would fragment the heap)
+    out = np.empty((len(rows), *first.shape), np.float32)  # (small results fragment the heap)
 
     def fill(i: int) -> None:
         out[i] = statistics(i)

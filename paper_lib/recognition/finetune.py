@@ -19,7 +19,7 @@ from ..core.random import generator_for
 from ..sound.dataset import Dataset
 from . import features
 from .features import EncodedClips
-from .head import Head, bce, load_head, train_head, validation_scores
+from .head import Examples, Head, bce, load_head, train_head, validation_scores
 from .model import EffectRecognizer, load
 from .optimisers import Rates, optimisers, warm_cosine
 
@@ -46,30 +46,40 @@ class Recipe:
 
 def end_to_end(profile: Profile, **changes) -> Recipe:
     """The profile's end-to-end training (Eq. 5), with `changes` on top."""
+    encoder, head = profile.encoder_rate, profile.finetune_head_rate
     recipe = Recipe(
-        rates=Rates(profile.encoder_rate, profile.finetune_head_rate, weight_decay=profile.weight_decay),
-        epochs=profile.finetune_epochs, batch=profile.finetune_batch, accumulation=profile.accumulation,
-        clips=profile.finetune_clips, patience=profile.finetune_patience, warmup=profile.warmup,
-        precision=profile.mixed_precision, seed=profile.seed,
-    )  # fmt: skip
+        rates=Rates(encoder, head, weight_decay=profile.weight_decay),
+        epochs=profile.finetune_epochs,
+        batch=profile.finetune_batch,
+        accumulation=profile.accumulation,
+        clips=profile.finetune_clips,
+        patience=profile.finetune_patience,
+        warmup=profile.warmup,
+        precision=profile.mixed_precision,
+        seed=profile.seed,
+    )
     return dataclasses.replace(recipe, **changes)
 
 
 def upper_half(profile: Profile, **changes) -> Recipe:
     """The profile's training of what lies at the frame rate, with `changes` on top.
 
-    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a fifth.
-    Muon steps along all directions of a matrix's gradients alike, where Adam's steps are as long as the
-    rate in every weight, noise or not. No early stop: the rate has to fall to its end.
+    What is below stays as pretrained, so that each clip goes through it once: a clip then costs a
+    fifth. Muon steps along all directions of a matrix's gradients alike, where Adam's steps are as
+    long as the rate in every weight, noise or not. No early stop: the rate has to fall to its end.
     """
     muon = profile.upper_optimiser == "muon"
     recipe = Recipe(
         # (many short steps: a shorter memory)
         rates=Rates(profile.upper_rate, profile.upper_head_rate, muon, 0.98, profile.weight_decay),
-        epochs=profile.upper_epochs, batch=profile.upper_batch, part="upper",
-        share=profile.upper_seconds / profile.slice_seconds, warmup=profile.warmup,
-        precision=profile.mixed_precision, seed=profile.seed,
-    )  # fmt: skip
+        epochs=profile.upper_epochs,
+        batch=profile.upper_batch,
+        part="upper",
+        share=profile.upper_seconds / profile.slice_seconds,
+        warmup=profile.warmup,
+        precision=profile.mixed_precision,
+        seed=profile.seed,
+    )
     return dataclasses.replace(recipe, **changes)
 
 
@@ -79,14 +89,17 @@ def paper_rates(profile: Profile) -> Recipe:
     return end_to_end(profile, rates=rates, epochs=profile.contrast_epochs)
 
 
-# --- where a training begins ----------------------------------------------------------------------------
+# --- where a training begins ----------------------------------------------------------------------
 
 
-def starting_point(profile: Profile, data: Dataset, seed: int = 0, head: str = "") -> EffectRecognizer:
+def starting_point(
+    profile: Profile, data: Dataset, seed: int = 0, head: str = ""
+) -> EffectRecognizer:
     """Pretrained codec and head as fine-tuning begins.
 
-    `head` is by default the profile's `finetune_start`: `frozen_head`, the one trained on frozen embeddings
-    (training seed `seed`); `early_head`, the same as it was early; `fresh_head`, the paper's text.
+    `head` is by default the profile's `finetune_start`: `frozen_head`, the one trained on frozen
+    embeddings (training seed `seed`); `early_head`, the same as it was early; `fresh_head`, the
+    paper's text.
     """
     kind, trained = head or profile.finetune_start, load_head(profile, data, seed)
     if kind == "fresh_head":
@@ -96,27 +109,41 @@ def starting_point(profile: Profile, data: Dataset, seed: int = 0, head: str = "
         trained.layers = fresh.layers
     elif kind == "early_head":
         history = pd.read_csv(paths.model(profile.profile, "frozen", seed) / "history.csv")
-        trained = early_head(profile, history, *head_data(profile, data), seed=profile.seed + seed)
+        train, validation = head_data(profile, data)
+        trained = early_head(profile, history, train, validation, profile.seed + seed)
     return EffectRecognizer.assemble(l3ac.load(profile.codec), trained.eval(), profile.pooling)
 
 
-def head_data(profile: Profile, data: Dataset, rows: tuple[np.ndarray, np.ndarray] | None = None):
-    """What `train_head` learns from: (inputs, labels) of training and validation rows (by default all)."""
+def head_data(
+    profile: Profile, data: Dataset, rows: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[Examples, Examples]:
+    """What `train_head` learns from: inputs and labels of training and validation rows.
+
+    `rows`: of the two; by default all.
+    """
     x = np.asarray(features.pool(features.embed_dataset(profile, data, "frozen"), profile.pooling))
-    return tuple((x[r], data.labels[r]) for r in rows or (data.rows("train"), data.rows("validation")))
+    train, validation = rows or (data.rows("train"), data.rows("validation"))
+    return (x[train], data.labels[train]), (x[validation], data.labels[validation])
 
 
-def early_head(profile: Profile, history: pd.DataFrame, train, validation, seed: int | None = None) -> Head:
+def early_head(
+    profile: Profile,
+    history: pd.DataFrame,
+    train: Examples,
+    validation: Examples,
+    seed: int | None = None,
+) -> Head:
     """The best head up to the epoch at which `history` has its lowest validation loss.
 
-    One that knows the training clips by heart has little gradient to pass on, and each move of the encoder
-    makes it wrong with confidence.
+    One that knows the training clips by heart has little gradient to pass on, and each move of the
+    encoder makes it wrong with confidence.
     """
-    brief = dataclasses.replace(profile, head_epochs=int(history.epoch[history.validation_loss.idxmin()]))
+    epochs = int(history.epoch[history.validation_loss.idxmin()])
+    brief = dataclasses.replace(profile, head_epochs=epochs)
     return train_head(train, validation, brief, profile.standardise, seed)[0]
 
 
-# --- training -------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def finetune(
@@ -129,9 +156,10 @@ def finetune(
 ) -> tuple[EffectRecognizer, pd.DataFrame]:
     """Stage data/<profile>/models/<name>: `start`, left as it is, trained by `recipe`.
 
-    Of the epochs trained the one with the best validation macro-F1 is kept; epoch 0 of the history is the
-    start itself, for comparison only. A checkpoint every few steps lets a killed run go on to the same
-    result. `rows`: to train and to choose on; by default those splits. Returns the model and its history.
+    Of the epochs trained the one with the best validation macro-F1 is kept; epoch 0 of the history
+    is the start itself, for comparison only. A checkpoint every few steps lets a killed run go on
+    to the same result. `rows`: to train and to choose on; by default those splits. Returns the
+    model and its history.
     """
     machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     rows = rows or (data.rows("train"), data.rows("validation"))
@@ -143,11 +171,14 @@ def finetune(
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
         clips = EncodedClips(data.labels, features.lower_half_activations(profile, data))
-        inputs["embedding"] = stages.read(paths.embedding(profile.profile, "frozen"))["content"]
+        folder = paths.embedding(profile.profile, "frozen")
+        inputs["embedding"] = stages.require(folder, "02_frozen_embeddings")["content"]
         _same_lower_half(profile, start, name)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
-    made = stages.Stage("finetuned", paths.model(profile.profile, name), parameters, inputs, profile.threads)
+    made = stages.Stage(
+        "finetuned", paths.model(profile.profile, name), parameters, inputs, profile.threads
+    )
     with made.opened() as work:
         if work:
             result, model = train_recognizer(clips, start.copy(), recipe, rows, work)
@@ -165,8 +196,8 @@ def _same_lower_half(profile: Profile, start: EffectRecognizer, name: str) -> No
     own = start.encoder.encoder.blocks[:-2].state_dict()
     if not all(torch.equal(v, pretrained[k]) for k, v in own.items()):
         raise PaperError(
-            f"the start of {name} has another lower half than the pretrained codec, through which the clips "
-            "went: begin with the codec's own, or train end to end."
+            f"the start of {name} has another lower half than the pretrained codec, through which "
+            "the clips went: begin with the codec's own, or train end to end."
         )
 
 
@@ -177,7 +208,10 @@ def train_recognizer(
     rows: tuple[np.ndarray, np.ndarray],
     folder: Path | None = None,
 ) -> tuple[loop.Result, EffectRecognizer]:
-    """Train `model` in place on clips (Eq. 5); (result, the model with the kept epoch's weights)."""
+    """Train `model` in place on clips (Eq. 5).
+
+    Returns the result, and the model with the kept epoch's weights.
+    """
     train, validation = rows
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
@@ -209,26 +243,39 @@ def train_recognizer(
     steppers = optimisers(trained, model.head, recipe.rates)
     steps = recipe.epochs * per_epoch
     plan = loop.Plan(
-        steps=steps, per_epoch=per_epoch, seed=recipe.seed, batches=accumulation, clip=1.0,
-        precision=recipe.precision, score="validation_macro_f1", patience=recipe.patience, from_zero=True,
-        checkpoint_every=recipe.checkpoint_every, label=f"{recipe.part} of the encoder",
-    )  # fmt: skip
+        steps=steps,
+        per_epoch=per_epoch,
+        seed=recipe.seed,
+        batches=accumulation,
+        clip=1.0,
+        precision=recipe.precision,
+        score="validation_macro_f1",
+        patience=recipe.patience,
+        from_zero=True,
+        checkpoint_every=recipe.checkpoint_every,
+        label=f"{recipe.part} of the encoder",
+    )
     schedules = [warm_cosine(one, steps, recipe.warmup) for one in steppers]
-    result = loop.train(loop.Task(model, examples, loss, steppers, schedules, evaluate), plan, folder)
+    task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
+    result = loop.train(task, plan, folder)
     model = model.cpu()
     model.load_state_dict(result.weights)
     return result, model.eval()
 
 
-def excerpts(clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: tuple) -> torch.Tensor:
-    """(rows, ..., length) of clips, each begun where its own generator says (its key begins with `key`); 0: whole."""
+def excerpts(
+    clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: tuple
+) -> torch.Tensor:
+    """(rows, ..., length) of clips; 0: whole.
+
+    Each is begun where its own generator says, whose key begins with `key`.
+    """
     whole = clips.clips(rows)
     if not 0 < length < whole.shape[-1]:
         return torch.from_numpy(whole)
     starts = [generator_for(*key, int(row)).integers(whole.shape[-1] - length + 1) for row in rows]
-    return torch.from_numpy(
-        np.stack([one[..., s : s + length] for one, s in zip(whole, starts, strict=True)])
-    )
+    parts = [one[..., s : s + length] for one, s in zip(whole, starts, strict=True)]
+    return torch.from_numpy(np.stack(parts))
 
 
 def finetune_both(
@@ -249,7 +296,7 @@ def finetune_both(
     return steps["finetuned"][0], steps
 
 
-# --- answers --------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def predict(
@@ -261,7 +308,7 @@ def predict(
 
 
 def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor:
-    """(rows, 13) logits of the model's head, without dropout, for (rows, 3, channels) embeddings."""
+    """(rows, 3, channels) embeddings -> (rows, 13) logits of the model's head, without dropout."""
     x = torch.from_numpy(np.ascontiguousarray(features.pool(statistics, model.pooling)))
     was_training = model.head.training
     with torch.inference_mode():
@@ -271,9 +318,16 @@ def head_logits(model: EffectRecognizer, statistics: np.ndarray) -> torch.Tensor
 
 
 def predictions(
-    profile: Profile, data: Dataset, model: EffectRecognizer, name: str = "finetuned", split: str = "test"
+    profile: Profile,
+    data: Dataset,
+    model: EffectRecognizer,
+    name: str = "finetuned",
+    split: str = "test",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stage data/<profile>/predictions_<name>_<split>: (clips, 3, channels) embeddings, (clips, 13) probabilities."""
+    """Stage data/<profile>/predictions_<name>_<split>.
+
+    (clips, 3, channels) embeddings, (clips, 13) probabilities.
+    """
     machine.make_deterministic(profile.threads)
     inputs = {"dataset": data.content, "model": features.weights_digest(model)}
     parameters = {"split": split, "pooling": model.pooling}

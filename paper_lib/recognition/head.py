@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,8 @@ from . import features
 class Head(nn.Module):
     """Eq. 3: Linear13(Dropout(ReLU(Linear256(x)))), after a fixed scaling of its input.
 
-    (batch, inputs) -> (batch, 13) logits. The scaling is the identity unless `fit_scaling` is called.
+    (batch, inputs) -> (batch, 13) logits. The scaling is the identity unless `fit_scaling` is
+    called.
     """
 
     def __init__(self, inputs: int, hidden: int = 256, dropout: float = 0.2):
@@ -36,7 +38,7 @@ class Head(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), last)
 
     def fit_scaling(self, x: torch.Tensor) -> None:
-        """Standardise the input with the statistics of the training set's embeddings (examples, inputs)."""
+        """Standardise the input with the statistics of x (examples, inputs), the training set."""
         self.mean.copy_(x.mean(0))
         self.scale.copy_(x.std(0).clamp_min(1e-6))
 
@@ -64,15 +66,22 @@ Examples = tuple[np.ndarray, np.ndarray]  # inputs (clips, inputs), labels (clip
 
 
 def train_head(
-    train: Examples, validation: Examples, profile: Profile, standardise: bool = True, seed: int | None = None
+    train: Examples,
+    validation: Examples,
+    profile: Profile,
+    standardise: bool = True,
+    seed: int | None = None,
 ) -> tuple[Head, pd.DataFrame]:
-    """Train Eq. 3 on embeddings: AdamW at a constant rate, the epoch of the best validation macro-F1 kept.
+    """Train Eq. 3 on embeddings.
 
-    Stops after `head_patience` epochs without a better one. Returns the head in eval mode and one row an
-    epoch. `seed`: of initial weights, order and dropout; by default the profile's.
+    AdamW at a constant rate, the epoch of the best validation macro-F1 kept. Stops after
+    `head_patience` epochs without a better one. Returns the head in eval mode and one row an epoch.
+    `seed`: of initial weights, order and dropout; by default the profile's.
     """
     seed = profile.seed if seed is None else seed
-    x, y, x_val = (torch.from_numpy(np.ascontiguousarray(a)).float() for a in (*train, validation[0]))
+    x, y, x_val = (
+        torch.from_numpy(np.ascontiguousarray(a)).float() for a in (*train, validation[0])
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         head = Head(x.shape[1], profile.hidden, profile.dropout)
@@ -101,10 +110,14 @@ def train_head(
         head.parameters(), profile.head_rate, (0.9, 0.999), weight_decay=profile.weight_decay
     )
     plan = loop.Plan(
-        steps=profile.head_epochs * per_epoch, per_epoch=per_epoch, seed=seed,
-        score="validation_macro_f1", patience=profile.head_patience,
-    )  # fmt: skip
-    with machine.one_thread():  # matrices so small that waking a second thread costs more than it saves
+        steps=profile.head_epochs * per_epoch,
+        per_epoch=per_epoch,
+        seed=seed,
+        score="validation_macro_f1",
+        patience=profile.head_patience,
+    )
+    # matrices so small that waking a second thread costs more than it saves
+    with machine.one_thread():
         result = loop.train(loop.Task(head, examples, loss, [optimiser], evaluate=evaluate), plan)
     head = head.cpu()
     head.load_state_dict(result.weights)
@@ -130,22 +143,25 @@ def stage(
     parameters |= {"seed": profile.seed + seed}
     embedding = stages.read(paths.embedding(profile.profile, front)) or {}
     inputs = {"dataset": data.content, "embedding": embedding.get("content", "")}
-    return stages.Stage("head", paths.model(profile.profile, name, seed), parameters, inputs, threads=1)
+    return stages.Stage(
+        "head", paths.model(profile.profile, name, seed), parameters, inputs, threads=1
+    )
 
 
 def fit_heads(
     profile: Profile, data: Dataset, heads: dict[str, tuple[str, str, bool]], seeds: int = 1
 ) -> None:
-    """Stages data/<profile>/models/<name>: heads on frozen embeddings, each with several training seeds.
+    """Stages data/<profile>/models/<name>: heads on frozen embeddings.
 
-    heads: name -> front end, pooling, standardise. Several at a time, a core each.
+    heads: name -> front end, pooling, standardise. Each with several training seeds; several at a
+    time, a core each.
     """
     for front in dict.fromkeys(front for front, *_ in heads.values()):
         features.embed_dataset(profile, data, front)
     jobs = [
-        (profile, data.folder, front, (name, *how), s)
-        for s in range(seeds)
-        for name, (front, *how) in heads.items()
+        (profile, data.folder, front, (name, pooling, standardise), seed)
+        for seed in range(seeds)
+        for name, (front, pooling, standardise) in heads.items()
     ]
     wanted = [job for job in jobs if not stage(profile, data, *job[2:]).current()]
     if machine.cores() == 1 or len(wanted) < 2:
@@ -155,9 +171,10 @@ def fit_heads(
         Parallel(machine.cores())(delayed(_fit)(*job) for job in wanted)
 
 
-def _fit(profile: Profile, folder, front: str, how: tuple[str, str, bool], seed: int) -> None:
+def _fit(profile: Profile, folder: Path, front: str, how: tuple[str, str, bool], seed: int) -> None:
     machine.make_deterministic(1)
-    data, (_, pooling, standardise) = Dataset(folder), how
+    data = Dataset(folder)
+    _, pooling, standardise = how
     made = stage(profile, data, front, how, seed)
     with made.opened() as work:
         if work:
@@ -173,7 +190,9 @@ def _fit(profile: Profile, folder, front: str, how: tuple[str, str, bool], seed:
             made.finish(stages.array_digest(probability))
 
 
-def fitted(profile: Profile, data: Dataset, name: str, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
+def fitted(
+    profile: Profile, data: Dataset, name: str, seed: int = 0
+) -> tuple[np.ndarray, pd.DataFrame]:
     """A finished head's probabilities (clips, 13) of *all* clips, and its history."""
     folder = paths.model(profile.profile, name, seed)
     stages.require(folder, "02_frozen_embeddings", dataset=data.content)
@@ -186,18 +205,20 @@ def fitted_seeds(profile: Profile, data: Dataset, name: str) -> np.ndarray:
 
 
 def load_head(profile: Profile, data: Dataset, seed: int = 0) -> Head:
-    """The frozen baseline's head, made from just this data set, codec, pooling and training parameters.
+    """The frozen baseline's head.
 
     Raises:
-        PaperError: there is none, or it was made from anything else.
+        PaperError: there is none, or it was not made from just this data set, codec, pooling and
+            training parameters.
     """
     how = ("frozen", profile.pooling, profile.standardise)
     made = stage(profile, data, "frozen", how, seed)
     stages.require(made.folder, "02_frozen_embeddings", dataset=data.content)
     if not (made.current() and features.stage(profile, data, "frozen").current()):
         raise PaperError(
-            f"the head in {made.folder.parent.name}/{made.folder.name} was trained with another codec, pooling "
-            "or parameters than this run's: run notebook 02_frozen_embeddings again (or paper reproduce)."
+            f"the head in {made.folder.parent.name}/{made.folder.name} was trained with another "
+            "codec, pooling or parameters than this run's: run notebook 02_frozen_embeddings again "
+            "(or paper reproduce)."
         )
     state = load_file(made.folder / "head.safetensors")
     head = Head(len(state["mean"]), len(state["layers.0.bias"]), profile.dropout)

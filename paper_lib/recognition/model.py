@@ -30,26 +30,36 @@ class EffectRecognizer(
     license="mit",
     tags=["audio-classification"],
 ):
-    """Codec encoder, pooling over time, head (Eq. 5). `save_pretrained`, `from_pretrained` and `push_to_hub` come with it."""
+    """Codec encoder, pooling over time, head (Eq. 5).
 
-    def __init__(self, network: dict, pooling: str = "mean", hidden: int = 256, dropout: float = 0.2):
+    `save_pretrained`, `from_pretrained` and `push_to_hub` come with it.
+    """
+
+    def __init__(
+        self, network: dict, pooling: str = "mean", hidden: int = 256, dropout: float = 0.2
+    ):
         super().__init__()
         self.network, self.pooling = network, pooling
         self.encoder = Encoder(l3ac.build(ModelConfig(**network)))
         self.head = Head(network["feature_dim"] * (1 if pooling == "mean" else 3), hidden, dropout)
 
     @classmethod
-    def assemble(cls, network: EnCodec, head: Head, pooling: str) -> "EffectRecognizer":
+    def assemble(cls, network: EnCodec, head: Head, pooling: str) -> EffectRecognizer:
         """From a loaded codec and a head (both copied)."""
         hidden, dropout = head.layers[0].out_features, head.layers[2].p
-        model = cls(network.mc.model_dump(exclude={"hop_length"}, mode="json"), pooling, hidden, dropout)
+        model = cls(
+            network.mc.model_dump(exclude={"hop_length"}, mode="json"), pooling, hidden, dropout
+        )
         model.encoder.encoder.load_state_dict(network.encoder.state_dict())
         model.encoder.en_encoder.load_state_dict(network.en_encoder.state_dict())
         model.head.load_state_dict(head.state_dict())
         return model
 
-    def copy(self) -> "EffectRecognizer":
-        """The same weights in a network of its own. (Deep copies of weight-normed modules share their class.)"""
+    def copy(self) -> EffectRecognizer:
+        """The same weights in a network of its own.
+
+        (Deep copies of weight-normed modules share their class.)
+        """
         hidden, dropout = self.head.layers[0].out_features, self.head.layers[2].p
         other = EffectRecognizer(self.network, self.pooling, hidden, dropout)
         other.load_state_dict(self.state_dict())
@@ -79,16 +89,18 @@ def load(folder: Path) -> EffectRecognizer:
             return EffectRecognizer.from_pretrained(Path(folder)).eval()
     except Exception as problem:
         raise PaperError(
-            f"the recognizer in {folder} is damaged ({type(problem).__name__}: {str(problem).splitlines()[0]}): "
-            "delete the folder and make it again."
+            f"the recognizer in {folder} is damaged ({type(problem).__name__}: "
+            f"{str(problem).splitlines()[0]}): delete the folder and make it again."
         ) from problem
 
 
-def release(model: Path, recordings: dict[str, list[str]], about: dict, target: Path | None = None) -> None:
+def release(
+    model: Path, recordings: dict[str, list[str]], about: dict, target: Path | None = None
+) -> None:
     """Make the saved recognizer in `model` the released one.
 
-    Copies its two files and writes release.json: their hashes, `about` and, split by split, the names of
-    the `recordings` that it was trained, chosen and tested on.
+    Copies its two files and writes release.json: their hashes, `about` and, split by split, the
+    names of the `recordings` that it was trained, chosen and tested on.
     """
     target = target or paths.WEIGHTS / "released"
     target.mkdir(parents=True, exist_ok=True)
@@ -103,7 +115,10 @@ def release(model: Path, recordings: dict[str, list[str]], about: dict, target: 
 
 
 def released() -> tuple[EffectRecognizer, dict] | None:
-    """The recognizer that ships with the project, and its release.json; None where none does. Altered files: `PaperError`."""
+    """The recognizer that ships with the project, and its release.json; None where none does.
+
+    Altered files: `PaperError`.
+    """
     folder = paths.WEIGHTS / "released"
     if not (folder / "release.json").exists():
         return None
@@ -111,19 +126,22 @@ def released() -> tuple[EffectRecognizer, dict] | None:
     for name, sha256 in record["sha256"].items():
         if not (folder / name).exists() or stages.digest(folder / name) != sha256:
             raise PaperError(
-                f"{folder / name} is missing or has the wrong SHA-256: git checkout data/weights brings the "
-                "published file back."
+                f"{folder / name} is missing or has the wrong SHA-256: git checkout data/weights "
+                "brings the published file back."
             )
     return load(folder), record
 
 
 def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:
-    """(windows, 13) probabilities for consecutive windows of an audio file of any rate and channels.
+    """(windows, 13) probabilities for consecutive windows of an audio file.
 
-    A last window shorter than `window` seconds is kept if it is all there is or lasts at least half of it (zero-padded).
+    It may be of any rate and channels. A last window shorter than `window` seconds is kept if
+    it is all there is or lasts at least half of it (zero-padded).
     """
     if not 0.1 <= window < 3600:
-        raise PaperError(f"the window must last 0.1 s or longer (and less than an hour), not {window:g}.")
+        raise PaperError(
+            f"the window must last 0.1 s or longer (and less than an hour), not {window:g}."
+        )
     samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
     length = int(window * audio.CODEC_RATE)
     starts = [s for s in range(0, len(samples), length) if s == 0 or len(samples) - s >= length / 2]
@@ -131,6 +149,6 @@ def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) ->
     with torch.inference_mode():
         for i, start in enumerate(starts):
             part = samples[start : start + length]
-            part = torch.from_numpy(np.pad(part, (0, length - len(part))))
-            out[i] = torch.sigmoid(model(part[None]))[0].numpy()
+            padded = torch.from_numpy(np.pad(part, (0, length - len(part))))
+            out[i] = torch.sigmoid(model(padded[None]))[0].numpy()
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,22 +16,26 @@ from .finetune import early_head, finetune, head_data, upper_half
 from .head import Head, train_head
 from .model import EffectRecognizer
 
-HIGH = {
+Changes = dict[str, Any]  # of the profile: parameter -> value
+
+# gets somewhere in a few thousand steps
+HIGH: Changes = {
     "upper_optimiser": "adamw",
     "upper_rate": 3e-3,
     "upper_head_rate": 1e-3,
     "upper_seconds": 0.0,
     "upper_batch": 16,
-}  # gets somewhere in a few thousand steps
-MUON = {
+}
+# profile quick's
+MUON: Changes = {
     "upper_optimiser": "muon",
     "upper_rate": 1e-3,
     "upper_head_rate": 1e-3,
     "upper_seconds": 1.5,
     "upper_batch": 16,
-}  # profile quick's
+}
 # Which head training begins with, and what is other than in the profile.
-RECIPES = {
+RECIPES: dict[str, tuple[str, Changes]] = {
     "early head, two rates": ("early", HIGH),
     "head alone (control)": ("early", HIGH | {"upper_rate": 0.0}),
     "converged head": ("converged", HIGH),
@@ -47,10 +52,10 @@ RECIPES = {
 
 
 def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
-    """Each of `RECIPES` on the encoder's upper half, with several seeds, on a part of the recordings.
+    """Each of `RECIPES` on the encoder's upper half, with several seeds.
 
-    One row an epoch: recipe, seed and the history's columns; epoch 0 is the start. `recipe_recordings` to
-    train on, a third as many of the validation set to judge.
+    On a part of the recordings: `recipe_recordings` to train on, a third as many of the validation
+    set to judge. One row an epoch: recipe, seed and the history's columns; epoch 0 is the start.
     """
     few = -(-profile.recipe_recordings // 3)
     rows = (
@@ -61,10 +66,10 @@ def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     for i, (name, (begin, changes)) in enumerate(RECIPES.items()):
         for seed in range(profile.seed, profile.seed + seeds):
             run = replace(profile, **changes)
-            examples = head_data(run, data, rows)
-            head, history = train_head(*examples, run, run.standardise, seed)
+            train, validation = head_data(run, data, rows)
+            head, history = train_head(train, validation, run, run.standardise, seed)
             if begin == "early":
-                head = early_head(run, history, *examples, seed=seed)
+                head = early_head(run, history, train, validation, seed)
             elif begin == "fresh":
                 head.layers = Head(len(head.mean), run.hidden, run.dropout).layers
             start = EffectRecognizer.assemble(l3ac.load(run.codec), head, run.pooling)
@@ -77,5 +82,6 @@ def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
 def _drawn(profile: Profile, data: Dataset, split: str, n: int) -> np.ndarray:
     """Rows of `n` recordings of a split, drawn by key."""
     names = sorted(set(data.index.recording[data.rows(split)]))
-    names = sorted(names, key=lambda name: generator_for(profile.seed, "recipes", name).random())[:n]
-    return np.flatnonzero(data.index.recording.isin(names) & (data.index.split == split))
+    drawn = sorted(names, key=lambda name: generator_for(profile.seed, "recipes", name).random())
+    of_these = data.index.recording.isin(drawn[:n])
+    return np.flatnonzero(of_these & (data.index.split == split))

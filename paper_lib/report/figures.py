@@ -11,14 +11,22 @@ from ..sound import audio, effects
 
 
 def spectrograms(clips: dict[str, np.ndarray], rate: int, columns: int = 5) -> plt.Figure:
-    """One spectrogram a clip (int16 samples at `rate` Hz), up to 8 kHz, all on one decibel scale."""
+    """One spectrogram a clip, up to 8 kHz, all on one decibel scale.
+
+    clips: name -> int16 samples at `rate` Hz.
+    """
     rows = -(-len(clips) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.5 * columns, 2.0 * rows), sharex=True, sharey=True, constrained_layout=True
+        rows,
+        columns,
+        figsize=(2.5 * columns, 2.0 * rows),
+        sharex=True,
+        sharey=True,
+        constrained_layout=True,
     )
     for axis in np.ravel(axes)[len(clips) :]:
         axis.set_axis_off()
-    for axis, (name, samples) in zip(np.ravel(axes), clips.items()):
+    for axis, (name, samples) in zip(np.ravel(axes), clips.items(), strict=False):
         *_, picture = axis.specgram(
             audio.to_float(samples) + 1e-9,
             NFFT=1024,
@@ -43,14 +51,16 @@ def spectrograms(clips: dict[str, np.ndarray], rate: int, columns: int = 5) -> p
 
 
 def figure_1(history: pd.DataFrame) -> plt.Figure:
-    """Figure 1: loss and validation macro-F1 over epochs, the kept epoch ringed. history: model, epoch, train_loss, validation_loss, validation_macro_f1."""
+    """Figure 1: loss and validation macro-F1 over epochs, the kept epoch ringed. history: model,
+    epoch, train_loss, validation_loss, validation_macro_f1.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), sharex=True, constrained_layout=True)
     titles = {
         "train_loss": "training loss",
         "validation_loss": "validation loss",
         "validation_macro_f1": "validation macro-F1",
     }
-    for axis, (column, title) in zip(axes, titles.items()):
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
         for i, (model, part) in enumerate(history.groupby("model", sort=False)):
             color = sns.color_palette()[i]
             axis.plot(
@@ -72,23 +82,27 @@ def figure_1(history: pd.DataFrame) -> plt.Figure:
         axis.set_title(title)
         axis.set_ylabel("macro-F1 at 0.5" if column.endswith("f1") else "nats a clip, 13 labels")
     figure.legend(
-        *axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+        *axes[0].get_legend_handles_labels(),
+        fontsize=9,
+        ncol=4,
+        loc="outside upper center",
+        frameon=False,
     )
     return figure
 
 
 def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
-    """F1 of each effect with intervals, this run's models side by side; what claiming it always would score, and the paper's values.
+    """F1 of each effect with intervals, this run's models side by side; what claiming it always
+    would score, and the paper's values.
 
     table: a Table 3 (sources `run` and `paper`); n_clips: test clips behind its support.
     """
     run = table[table.source == "run"]
     models = list(run.model.unique())
     figure, axis = plt.subplots(figsize=(11, 4.2), constrained_layout=True)
-    width, support = (
-        0.8 / len(models),
-        run[run.model == models[0]].set_index("effect").support.loc[list(effects.NAMES)].astype(float),
-    )
+    width = 0.8 / len(models)
+    first = run[run.model == models[0]].set_index("effect")
+    support = first.support.loc[list(effects.NAMES)].astype(float)
     for m, model in enumerate(models):
         part = run[run.model == model].set_index("effect").loc[list(effects.NAMES)]
         x = np.arange(len(part)) + (m - (len(models) - 1) / 2) * width
@@ -132,7 +146,9 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
     )
     axis.set_ylim(0, 1.03)
     axis.set_ylabel("F1 (95 % interval over recordings)")
-    axis.legend(fontsize=8, ncol=len(models) + 2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    axis.legend(
+        fontsize=8, ncol=len(models) + 2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False
+    )
     return figure
 
 
@@ -156,26 +172,38 @@ def confusion_heat(share: pd.DataFrame) -> plt.Figure:
 
 
 def precision_recall(curves: pd.DataFrame, prevalence: pd.Series) -> plt.Figure:
-    """A panel an effect: precision over recall of each model, dashed what guessing reaches. curves: model, effect, recall, precision."""
-    figure, axes = plt.subplots(3, 5, figsize=(11, 6.4), sharex=True, sharey=True, constrained_layout=True)
+    """A panel an effect: precision over recall of each model, dashed what guessing reaches. curves:
+    model, effect, recall, precision.
+    """
+    figure, axes = plt.subplots(
+        3, 5, figsize=(11, 6.4), sharex=True, sharey=True, constrained_layout=True
+    )
     for axis in axes.flat[len(effects.NAMES) :]:
         axis.set_axis_off()
-    for axis, effect in zip(axes.flat, effects.NAMES):
-        for i, (model, part) in enumerate(curves[curves.effect == effect].groupby("model", sort=False)):
-            axis.plot(part.recall, part.precision, label=model, color=sns.color_palette()[i], lw=1.4)
+    for axis, effect in zip(axes.flat, effects.NAMES, strict=False):
+        for i, (model, part) in enumerate(
+            curves[curves.effect == effect].groupby("model", sort=False)
+        ):
+            axis.plot(
+                part.recall, part.precision, label=model, color=sns.color_palette()[i], lw=1.4
+            )
         axis.axhline(prevalence[effect], color="0.3", ls="--", lw=1)
         axis.set_title(effect, fontsize=10)
         axis.set(xlim=(0, 1), ylim=(0, 1.03))
     figure.supxlabel("recall")
     figure.supylabel("precision")
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="lower right", bbox_to_anchor=(0.95, 0.15), frameon=False
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="lower right",
+        bbox_to_anchor=(0.95, 0.15),
+        frameon=False,
     )
     return figure
 
 
 def figure_2(points: pd.DataFrame) -> plt.Figure:
-    """Figure 2: t-SNE maps side by side; above by effect (a colour a group, a marker an effect of it), below by recording.
+    """Figure 2: t-SNE maps side by side; above by effect (a colour a group, a marker an effect of
+    it), below by recording.
 
     points: model, x, y, effect, recording.
     """
@@ -183,13 +211,16 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
     figure, axes = plt.subplots(
         2, len(models), figsize=(4.9 * len(models), 8.6), constrained_layout=True, squeeze=False
     )
-    colors = dict(zip(effects.GROUPS, sns.color_palette("colorblind", len(effects.GROUPS))))
+    palette = sns.color_palette("colorblind", len(effects.GROUPS))
+    colors = dict(zip(effects.GROUPS, palette, strict=True))
     recordings = sorted(points.recording.unique())
+    shades = sns.color_palette("viridis", len(recordings))
     for column, model in enumerate(models):
         part = points[points.model == model]
         for effect in [e for e in effects.EFFECTS if e.name in set(part.effect)]:
             one = part[part.effect == effect.name]
-            marker = "os^D"[[e.name for e in effects.EFFECTS if e.group == effect.group].index(effect.name)]
+            group = [e.name for e in effects.EFFECTS if e.group == effect.group]
+            marker = "os^D"[group.index(effect.name)]
             axes[0, column].scatter(
                 one.x,
                 one.y,
@@ -200,7 +231,7 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
                 edgecolors="white",
                 linewidths=0.4,
             )
-        for color, recording in zip(sns.color_palette("viridis", len(recordings)), recordings):
+        for color, recording in zip(shades, recordings, strict=True):
             one = part[part.recording == recording]
             axes[1, column].scatter(
                 one.x, one.y, s=26, color=color, label=recording, edgecolors="white", linewidths=0.4
@@ -208,7 +239,8 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
         axes[0, column].set_title(f"{model}, by effect")
         axes[1, column].set_title(f"{model}, by recording")
     for axis in axes.flat:
-        axis.set_xticks([]), axis.set_yticks([])
+        axis.set_xticks([])
+        axis.set_yticks([])
     axes[0, -1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     if len(recordings) <= 16:
         axes[1, -1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -216,7 +248,9 @@ def figure_2(points: pd.DataFrame) -> plt.Figure:
 
 
 def learning_curve(curve: pd.DataFrame, targets: tuple[str, ...]) -> plt.Figure:
-    """A pretraining's log: reconstruction (SI-SDR, STFT distance) and the variance of the spectral targets that the embedding explains."""
+    """A pretraining's log: reconstruction (SI-SDR, STFT distance) and the variance of the spectral
+    targets that the embedding explains.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
     axes[0].plot(curve.step, curve.si_sdr_db)
     axes[0].set(title="reconstruction: SI-SDR", ylabel="dB", xlabel="step")
@@ -234,7 +268,11 @@ def tpooling(drawn: pd.DataFrame) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
     axis.plot(drawn.seconds, drawn.signal, color="0.7", lw=0.5, label="signal")
     axis.plot(
-        drawn.seconds, drawn.tpooling_45, color=sns.color_palette()[3], lw=1.5, label="TPooling, K = 45"
+        drawn.seconds,
+        drawn.tpooling_45,
+        color=sns.color_palette()[3],
+        lw=1.5,
+        label="TPooling, K = 45",
     )
     axis.set(xlabel="s", ylabel="amplitude", xlim=(drawn.seconds.min(), drawn.seconds.max()))
     axis.legend(fontsize=8, loc="lower right")
@@ -242,7 +280,9 @@ def tpooling(drawn: pd.DataFrame) -> plt.Figure:
 
 
 def gradient_curves(drawn: pd.DataFrame, target: int) -> plt.Figure:
-    """How much each input sample moves output sample `target`, as a share of the peak. drawn: sample, gradient, decoder."""
+    """How much each input sample moves output sample `target`, as a share of the peak. drawn:
+    sample, gradient, decoder.
+    """
     figure, axis = plt.subplots(figsize=(10, 3), constrained_layout=True)
     for name, part in drawn.groupby("decoder", sort=False):
         axis.semilogy(part["sample"], part.gradient.clip(lower=1e-16), lw=0.8, label=name)
@@ -265,21 +305,28 @@ def envelopes(drawn: pd.DataFrame) -> plt.Figure:
         )
     axis.set(xlabel="s", ylabel="change of level (dB)")
     figure.legend(
-        *axis.get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+        *axis.get_legend_handles_labels(),
+        fontsize=9,
+        ncol=4,
+        loc="outside upper center",
+        frameon=False,
     )
     return figure
 
 
 def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
-    """Left: macro-F1 of each condition with its interval, dashed the set-up as it is; right: F1 of each effect for the two rendering rates.
+    """Left: macro-F1 of each condition with its interval, dashed the set-up as it is. Right: F1 of
+    each effect for the two rendering rates.
 
-    table: experiment, features, learned, judged, as_it_is and what `experiments.row` returns; per_class: effect, made, f1.
+    table: experiment, features, learned, judged, as_it_is and what `experiments.row` returns;
+    per_class: effect, made, f1.
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(12, 7), width_ratios=(1.25, 1), constrained_layout=True
     )
     names, kinds = list(table.experiment.unique()), list(table.features.unique())
-    once = ~(table.as_it_is & table.duplicated(["features", "as_it_is"]))  # (it begins each experiment)
+    # (it begins each experiment)
+    once = ~(table.as_it_is & table.duplicated(["features", "as_it_is"]))
     labels = []
     for y, one in enumerate(table[once].itertuples()):
         color = "0.2" if one.as_it_is else sns.color_palette()[names.index(one.experiment)]
@@ -301,12 +348,11 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
                 lw=1,
                 zorder=0,
             )
-        what = (
-            "as it is"
-            if one.as_it_is
-            else f"{one.experiment}: {one.learned}"
-            + ("" if one.learned == one.judged else f" → {one.judged}")
-        )
+        if one.as_it_is:
+            what = "as it is"
+        else:
+            judged = "" if one.learned == one.judged else f" → {one.judged}"
+            what = f"{one.experiment}: {one.learned}{judged}"
         labels.append(what + ("" if one.features == "logmel" else " (codec)"))
     left.set_yticks(range(len(labels)), labels, fontsize=9)
     left.invert_yaxis()
@@ -324,12 +370,14 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
 
 
 def recipes(curves: pd.DataFrame) -> plt.Figure:
-    """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe, seed and a training's history."""
+    """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe,
+    seed and a training's history.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), constrained_layout=True)
-    for axis, (column, title) in zip(
-        axes, {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}.items()
-    ):
-        for color, (name, part) in zip(sns.color_palette(), curves.groupby("recipe", sort=False)):
+    titles = {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+        by_recipe = curves.groupby("recipe", sort=False)
+        for color, (name, part) in zip(sns.color_palette(), by_recipe, strict=False):
             for i, (_, one) in enumerate(part.groupby("seed")):
                 axis.plot(
                     one.epoch,
@@ -343,6 +391,10 @@ def recipes(curves: pd.DataFrame) -> plt.Figure:
         axis.set(xlabel="epoch of the upper half", title=title)
     axes[1].set_yscale("log")
     figure.legend(
-        *axes[0].get_legend_handles_labels(), fontsize=9, ncol=4, loc="outside upper center", frameon=False
+        *axes[0].get_legend_handles_labels(),
+        fontsize=9,
+        ncol=4,
+        loc="outside upper center",
+        frameon=False,
     )
     return figure

@@ -28,32 +28,37 @@ MODELS = (
 def table_1() -> pd.DataFrame:
     """Table 1: the 13 effects with the exact SoX arguments that a chain runs."""
     rows = [
-        (e.group, e.name, e.method, " ".join(transformer((e.name,)).effects[1:])) for e in effects.EFFECTS
+        (e.group, e.name, e.method, " ".join(transformer((e.name,)).effects[1:]))
+        for e in effects.EFFECTS
     ]
     return pd.DataFrame(rows, columns=["group", "effect", "sox_effect", "sox_arguments"])
 
 
 def table_2(truth, answers: dict[str, np.ndarray], recordings, profile: Profile) -> pd.DataFrame:
-    """Table 2: micro- and macro-F1 of each model with 95 % intervals, the paper's rows beside this run's.
+    """Table 2: micro- and macro-F1 of each model with 95 % intervals, the paper's rows beside this
+    run's.
 
-    truth: (clips, 13); answers: model -> 0/1, (clips, 13) or (seeds, clips, 13); recordings: (clips,).
-    Scores are means over training seeds; intervals hold recordings and, where there are several, seeds.
+    truth: (clips, 13); answers: model -> 0/1, (clips, 13) or (seeds, clips, 13); recordings:
+    (clips,). Scores are means over training seeds; intervals hold recordings and, where there are
+    several, seeds.
     """
     rows = []
     for model, answer in answers.items():
         if model in PAPER_TABLE_2:
             micro, macro = PAPER_TABLE_2[model]
             rows.append(
-                {"model": model, "source": "paper", "micro_f1": micro, "macro_f1": macro, "n_clips": 66433}
+                {
+                    "model": model,
+                    "source": "paper",
+                    "micro_f1": micro,
+                    "macro_f1": macro,
+                    "n_clips": 66433,
+                }
             )
         ends = intervals.intervals(truth, answer, recordings, profile.bootstrap, profile.seed)
         seeds = len(answer) if answer.ndim == 3 else 1
-        row = {
-            "model": model,
-            "source": "run",
-            "n_clips": len(truth),
-            "n_seeds": seeds,
-        } | intervals.mean_score(truth, answer)
+        row = {"model": model, "source": "run", "n_clips": len(truth), "n_seeds": seeds}
+        row |= intervals.mean_score(truth, answer)
         for score in ("micro", "macro"):
             row[f"{score}_lo"], row[f"{score}_hi"] = ends[f"{score}_f1"]
         rows.append(row)
@@ -74,21 +79,18 @@ def table_2(truth, answers: dict[str, np.ndarray], recordings, profile: Profile)
     return frame
 
 
+def _with_interval(row, score: str) -> str:
+    """`micro` or `macro` of a row of Table 2, three decimals, with the interval if it has one."""
+    value, low, high = (getattr(row, f"{score}_{what}") for what in ("f1", "lo", "hi"))
+    return f"{value:.3f}" + ("" if pd.isna(low) else f" ({low:.3f} to {high:.3f})")
+
+
 def overview(table: pd.DataFrame) -> str:
     """A Table 2 as the README shows it: Markdown, three decimals, intervals in brackets."""
     lines = ["| model | source | micro-F1 | macro-F1 | clips |", "|---|---|---|---|---|"]
     for row in table.itertuples():
-        score = lambda s: (
-            f"{getattr(row, s + '_f1'):.3f}"
-            + (
-                ""
-                if pd.isna(getattr(row, s + "_lo"))
-                else f" ({getattr(row, s + '_lo'):.3f} to {getattr(row, s + '_hi'):.3f})"
-            )
-        )
-        lines.append(
-            f"| {row.model} | {row.source} | {score('micro')} | {score('macro')} | {row.n_clips:,} |"
-        )
+        micro, macro = _with_interval(row, "micro"), _with_interval(row, "macro")
+        lines.append(f"| {row.model} | {row.source} | {micro} | {macro} | {row.n_clips:,} |")
     return "\n".join(lines)
 
 
@@ -113,26 +115,24 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_gain(truth, frozen, finetuned, recordings, profile: Profile) -> dict[str, float]:
-    """Macro-F1 gain of fine-tuned over frozen with the 95 % interval of the *difference*, the same recordings resampled for both."""
-    lo, hi = intervals.paired_interval(
-        *(intervals.counts(truth, s, recordings) for s in (frozen, finetuned)),
-        profile.bootstrap,
-        profile.seed,
-    )
-    return {
-        "gain": intervals.mean_score(truth, finetuned)["macro_f1"]
-        - intervals.mean_score(truth, frozen)["macro_f1"],
-        "lo": lo,
-        "hi": hi,
-    }
+    """Macro-F1 gain of fine-tuned over frozen with the 95 % interval of the *difference*, the same
+    recordings resampled for both.
+    """
+    one, other = (intervals.counts(truth, said, recordings) for said in (frozen, finetuned))
+    lo, hi = intervals.paired_interval(one, other, profile.bootstrap, profile.seed)
+    before, after = (intervals.mean_score(truth, said)["macro_f1"] for said in (frozen, finetuned))
+    return {"gain": after - before, "lo": lo, "hi": hi}
 
 
 def table_3(truth, answers: dict[str, np.ndarray], recordings, profile: Profile) -> pd.DataFrame:
-    """Table 3: F1 of each effect for each model of `answers`, with support and interval; the paper's beside it."""
+    """Table 3: F1 of each effect for each model of `answers`, with support and interval; the
+    paper's beside it.
+    """
     rows = []
     for model, answer in answers.items():
         f1 = intervals.mean_per_class(truth, answer)
-        lo, hi = intervals.intervals(truth, answer, recordings, profile.bootstrap, profile.seed)["per_class"]
+        ends = intervals.intervals(truth, answer, recordings, profile.bootstrap, profile.seed)
+        lo, hi = ends["per_class"]
         for j, effect in enumerate(effects.NAMES):
             if model in PAPER_TABLE_2:
                 rows.append(
@@ -160,12 +160,17 @@ def table_3(truth, answers: dict[str, np.ndarray], recordings, profile: Profile)
 
 
 def recipe_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a recipe: validation macro-F1 at the start, at the best epoch (chosen on the same clips; mean and range over seeds) and at the
-    last, and the best epoch's mean average precision. curves: as `recipes.compare` returns them."""
-    by, score = lambda frame: frame.groupby("recipe", sort=False), "validation_macro_f1"
+    """A row a recipe: validation macro-F1 at the start, at the best epoch (chosen on the same
+    clips; mean and range over seeds) and at the last, and the best epoch's mean average precision.
+    curves: as `recipes.compare` returns them.
+    """
+    by = lambda frame: frame.groupby("recipe", sort=False)
+    score = "validation_macro_f1"
     trained = curves[curves.epoch > 0].reset_index(drop=True)
     best = trained.loc[trained.groupby(["recipe", "seed"], sort=False)[score].idxmax()]
-    start, last = (by(curves[curves.epoch == epoch])[score].mean() for epoch in (0, curves.epoch.max()))
+    start, last = (
+        by(curves[curves.epoch == epoch])[score].mean() for epoch in (0, curves.epoch.max())
+    )
     return (
         by(best)[score]
         .agg(["mean", "min", "max"])

@@ -1,7 +1,7 @@
 """Where a notebook's tables and figures go, each entered in the manifest.
 
-Every table is a .csv and a .md, every figure a .png, an .svg and the .csv that it draws; the same run gives
-the same bytes.
+Every table is a .csv and a .md, every figure a .png, an .svg and the .csv that it draws; the same
+run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def style() -> None:
 class Report:
     """figures/<profile>, with the manifest entry.
 
-    An artefact's inputs are all stages that the notebook has read by then, and the `inputs` named here (what
-    does not lie in a stage: shipped weights, released recognizers).
+    An artefact's inputs are all stages that the notebook has read by then, and the `inputs` named
+    here (what does not lie in a stage: shipped weights, released recognizers).
     """
 
     def __init__(self, profile: Profile, notebook: str, **inputs: str):
@@ -42,7 +42,9 @@ class Report:
         style()
 
     def table(self, name: str, frame: pd.DataFrame, note: str = "") -> pd.DataFrame:
-        """Write NAME.csv (four decimals) and NAME.md (with `note` below); the frame comes back for display."""
+        """Write NAME.csv (four decimals) and NAME.md (with `note` below); the frame comes back for
+        display.
+        """
         rounded = frame.round(4)
         csv = rounded.to_csv(index=False, lineterminator="\n")
         markdown = _markdown(rounded) + (f"\n{note}\n" if note else "")
@@ -50,9 +52,14 @@ class Report:
         return rounded
 
     def figure(self, name: str, figure: plt.Figure, drawn: pd.DataFrame) -> None:
-        """Write NAME.png, NAME.svg (without dates, versions or random ids) and NAME.csv, the numbers that it draws."""
+        """Write NAME.png, NAME.svg (without dates, versions or random ids) and NAME.csv, the
+        numbers that it draws.
+        """
         files = {f"{name}.csv": drawn.round(6).to_csv(index=False, lineterminator="\n")}
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for suffix, metadata in (
+            ("png", {"Software": None}),
+            ("svg", {"Date": None, "Creator": None}),
+        ):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=metadata, bbox_inches="tight")
             files[f"{name}.{suffix}"] = buffer.getvalue()
@@ -65,12 +72,13 @@ class Report:
         manifest.record(self.profile, [self.folder / name for name in files], self.notebook, inputs)
 
 
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
 def _markdown(frame: pd.DataFrame) -> str:
-    cell = lambda v: (
-        ""
-        if v is None or (isinstance(v, float) and np.isnan(v))
-        else (f"{v:.4g}" if isinstance(v, float) else str(v))
-    )
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines) + "\n"

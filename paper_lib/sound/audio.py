@@ -1,6 +1,7 @@
 """Read, check and resample audio. Ground floor of notebook 01.
 
-Audio in memory is mono float32 in [-1, 1], shape (samples,); on disk and between stages it is int16.
+Audio in memory is mono float32 in [-1, 1], shape (samples,); on disk and between stages it is
+int16.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def read(path: Path | str, rate: int, at_least: float = 0.0) -> np.ndarray:
     mono = resample(samples.mean(axis=1), file_rate, rate)
     if len(mono) < at_least * rate:
         raise PaperError(
-            f"{path}: lasts {len(mono) / rate:.2f} s, but at least {at_least:g} s are needed for one clip."
+            f"{path}: lasts {len(mono) / rate:.2f} s, but at least {at_least:g} s are needed for "
+            "one clip."
         )
     return mono
 
@@ -80,7 +82,10 @@ def signal_to_error_db(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def players(clips: dict[str, np.ndarray], rate: int, seconds: float = 4.0) -> HTML:
-    """A small table of audio players, one a clip ((n,) int16 at `rate` Hz), as embedded FLAC at 16 kHz."""
+    """A small table of audio players, one a clip ((n,) int16 at `rate` Hz).
+
+    The sound is embedded as FLAC at 16 kHz.
+    """
     cells = []
     for name, samples in clips.items():
         buffer = io.BytesIO()

@@ -1,4 +1,7 @@
-"""Clean recordings from three sources behind one interface: plucked, GuitarSet, any folder. Notebook 01, section 1."""
+"""Clean recordings from three sources behind one interface: plucked, GuitarSet, any folder.
+
+Notebook 01, section 1.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from . import audio, plucked, splits
 
 @dataclass(frozen=True)
 class Recording:
-    """One performance; the unit that splits keep together. `path` is empty for the synthetic guitar."""
+    """One performance; the unit that splits keep together.
+
+    `path` is empty for the synthetic guitar.
+    """
 
     name: str
     player: str = ""
@@ -27,7 +33,8 @@ class Recording:
     path: str = ""
 
 
-# GuitarSet's four audio archives: mirdata's name -> the ending of its files (Xi et al., ISMIR 2018, CC BY 4.0)
+# GuitarSet's four audio archives (Xi et al., ISMIR 2018, CC BY 4.0):
+# mirdata's name -> the ending of its files
 GUITARSET_ENDINGS = {
     "audio_mic": "_mic.wav",
     "audio_mix": "_mix.wav",
@@ -39,7 +46,10 @@ PERFORMANCE = re.compile(r"(?P<player>p?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>
 
 
 def recordings(profile: Profile) -> list[Recording]:
-    """The corpus of `profile`, at most `profile.recordings` of it (0: all), in an order that is always the same."""
+    """The corpus of `profile`, at most `profile.recordings` of it (0: all).
+
+    Its order is always the same.
+    """
     found = everything(profile)
     if not profile.recordings or profile.split == "by_clip" or len(found) < 3:
         return found[: profile.recordings or None]
@@ -63,7 +73,9 @@ def everything(profile: Profile) -> list[Recording]:
                 f"no GuitarSet recording (*{ending}) below {home}: run paper fetch guitarset -p "
                 f"{profile.profile}, or set corpus_path to the folder that holds it."
             )
-        return splits.balanced([_named(p.name.removesuffix(ending), str(p)) for p in files], profile.seed)
+        return splits.balanced(
+            [_named(p.name.removesuffix(ending), str(p)) for p in files], profile.seed
+        )
     return splits.balanced(_folder(profile), profile.seed)
 
 
@@ -78,30 +90,39 @@ def _folder(profile: Profile) -> list[Recording]:
     twins = [name for name, count in Counter(r.name for r in found).items() if count > 1]
     if twins:
         raise PaperError(
-            f"{home} holds two files called {min(twins)} with different endings; rename one, since a "
-            "recording is named by its file."
+            f"{home} holds two files called {min(twins)} with different endings; rename one, since "
+            "a recording is named by its file."
         )
     return found
 
 
 def _named(name: str, path: str = "") -> Recording:
     match = PERFORMANCE.match(Path(name).name)
-    return Recording(name, *(match.group("player", "style", "part") if match else ("", "", "")), path)
+    if match is None:
+        return Recording(name, path=path)
+    return Recording(name, match["player"], match["style"], match["part"], path)
 
 
 def load(recording: Recording, profile: Profile) -> np.ndarray:
-    """(samples,) int16 mono at `profile.render_rate`; at least one slice long, else `PaperError`."""
+    """(samples,) int16 mono at `profile.render_rate`.
+
+    At least one slice long, else `PaperError`.
+    """
     if recording.path:
         samples = audio.read(recording.path, profile.render_rate, at_least=profile.slice_seconds)
     else:
-        samples = plucked.play(recording.name, max(profile.recording_seconds, profile.slice_seconds))
+        seconds = max(profile.recording_seconds, profile.slice_seconds)
+        samples = plucked.play(recording.name, seconds)
         samples = audio.resample(samples, plucked.RATE, profile.render_rate)
     return audio.to_int16(samples)
 
 
 def slices(samples: np.ndarray, profile: Profile) -> np.ndarray:
-    """(samples,) -> (slices, slice length): consecutive, without overlap; the incomplete tail is dropped (Section 2.2)."""
-    length = int(round(profile.slice_seconds * profile.render_rate))
+    """(samples,) -> (slices, slice length): consecutive, without overlap (Section 2.2).
+
+    The incomplete tail is dropped.
+    """
+    length = round(profile.slice_seconds * profile.render_rate)
     count = len(samples) // length
     return samples[: count * length].reshape(count, length)
 
@@ -109,7 +130,8 @@ def slices(samples: np.ndarray, profile: Profile) -> np.ndarray:
 def slice_count(recording: Recording, profile: Profile) -> int:
     """How many slices `load` would yield, from the file's header alone."""
     if not recording.path:
-        return int(max(profile.recording_seconds, profile.slice_seconds) / profile.slice_seconds + 1e-9)
+        seconds = max(profile.recording_seconds, profile.slice_seconds)
+        return int(seconds / profile.slice_seconds + 1e-9)
     try:
         info = soundfile.info(recording.path)
     except (soundfile.LibsndfileError, RuntimeError) as problem:
@@ -117,17 +139,21 @@ def slice_count(recording: Recording, profile: Profile) -> int:
             f"{recording.path}: not readable as audio ({problem}); convert it to WAV or FLAC."
         ) from problem
     # counted in samples at the render rate, as `load` will see them
-    return int(round(info.frames * profile.render_rate / info.samplerate)) // int(
-        round(profile.slice_seconds * profile.render_rate)
-    )
+    samples = round(info.frames * profile.render_rate / info.samplerate)
+    return samples // round(profile.slice_seconds * profile.render_rate)
 
 
 def guitarset_home(profile: Profile) -> Path:
-    return Path(profile.corpus_path).expanduser() if profile.corpus_path else paths.data("guitarset")
+    if profile.corpus_path:
+        return Path(profile.corpus_path).expanduser()
+    return paths.data("guitarset")
 
 
 def fetch_guitarset(profile: Profile) -> str:
-    """Download `profile.guitarset_audio` through mirdata, check every file's checksum, count the recordings."""
+    """Download `profile.guitarset_audio` through mirdata; a line that says how it went.
+
+    Every file's checksum is checked, and the recordings are counted.
+    """
     import mirdata
 
     home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
@@ -137,17 +163,23 @@ def fetch_guitarset(profile: Profile) -> str:
         dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
     except (OSError, ValueError) as problem:
         raise PaperError(
-            f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the network, "
-            f"then run paper fetch guitarset -p {profile.profile} again."
+            f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the "
+            f"network, then run paper fetch guitarset -p {profile.profile} again."
         ) from problem
-    for word, found in zip(("missing", "altered"), dataset.validate(verbose=False)):
+    missing, altered = dataset.validate(verbose=False)
+    for word, found in (("missing", missing), ("altered", altered)):
         ours = sorted(
-            path for files in found.get("tracks", {}).values() for path in files if path.endswith(ending)
+            path
+            for files in found.get("tracks", {}).values()
+            for path in files
+            if path.endswith(ending)
         )
         if ours:
             raise PaperError(
-                f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} and run "
-                f"paper fetch guitarset -p {profile.profile} again."
+                f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} "
+                f"and run paper fetch guitarset -p {profile.profile} again."
             )
     count = len(everything(profile))
-    return f"{count} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"
+    return (
+        f"{count} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"
+    )

@@ -18,7 +18,8 @@ SPLITS = tuple(splits.SHARES)  # train, validation, test
 class Dataset:
     """data/<profile>/dataset, read only.
 
-    index: one row a clip; audio: (clips, samples) int16 at 16 kHz, memory-mapped; labels: (clips, 13) float32.
+    index: one row a clip; audio: (clips, samples) int16 at 16 kHz, memory-mapped;
+    labels: (clips, 13) float32.
     """
 
     def __init__(self, folder: Path):
@@ -35,7 +36,8 @@ class Dataset:
 
     def _damaged(self, why) -> PaperError:
         return PaperError(
-            f"the data set in {self.folder} is damaged ({why}): delete that folder and run notebook 01 again."
+            f"the data set in {self.folder} is damaged ({why}): delete that folder and run "
+            "notebook 01 again."
         )
 
     def __len__(self) -> int:
@@ -61,5 +63,7 @@ def load(profile: Profile) -> Dataset:
 
 def per_recording_table(data: Dataset) -> pd.DataFrame:
     """Recordings and clips of each split."""
-    table = data.index.groupby("split").agg(recordings=("recording", "nunique"), clips=("clip", "size"))
+    table = data.index.groupby("split").agg(
+        recordings=("recording", "nunique"), clips=("clip", "size")
+    )
     return table.reindex(list(SPLITS))

@@ -1,9 +1,12 @@
-"""Table 1 as data: 13 effects in 6 mutually exclusive groups, as SoX applies them, and the chain plans. Notebook 01, section 2."""
+"""Table 1 as data, and the chain plans. Notebook 01, section 2.
+
+13 effects in 6 mutually exclusive groups, as SoX applies them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 from ..core.errors import PaperError
@@ -17,8 +20,9 @@ class Effect:
     arguments: dict = field(default_factory=dict)
 
 
-# pysox draws a chorus's voices at random whenever it is asked for n_voices alone, so that "n_voices=5" defines no effect.
-# These five were drawn once, from pysox's own ranges, and are part of the definition ever since.
+# pysox draws a chorus's voices at random whenever it is asked for n_voices alone, so that
+# "n_voices=5" defines no effect. These five were drawn once, from pysox's own ranges, and are part
+# of the definition ever since.
 CHORUS_VOICES = {
     "n_voices": 5,
     "delays": [42.6, 47.1, 51.3, 55.8, 58.9],  # ms
@@ -29,10 +33,10 @@ CHORUS_VOICES = {
 }
 ECHOES = {
     "n_echos": 3,
-    "delays": [200, 400, 600],
-    "decays": [0.4, 0.2, 0.1],
+    "delays": [200, 400, 600],  # ms
+    "decays": [0.4, 0.2, 0.1],  # amplitude ratios
     "gain_out": 0.5,
-}  # ms, amplitude ratios
+}
 
 EFFECTS = (
     Effect("overdrive", "nonlinear", "overdrive", {"gain_db": 5}),
@@ -58,14 +62,18 @@ DRY: Chain = ()
 
 
 def check(chain: Chain) -> Chain:
-    """The chain itself, if its effects exist, come in group order and share no group; else `PaperError`."""
+    """The chain itself, if its effects exist, come in group order and share no group.
+
+    Else `PaperError`.
+    """
     for name in chain:
         if name not in BY_NAME:
             raise PaperError(f"unknown effect {name!r}; there are: {', '.join(NAMES)}.")
     ranks = [GROUPS.index(BY_NAME[name].group) for name in chain]
-    if any(a >= b for a, b in zip(ranks, ranks[1:])):
+    if any(a >= b for a, b in pairwise(ranks)):
         raise PaperError(
-            f"chain {label(chain)!r}: at most one effect of each group, in the order {', '.join(GROUPS)}."
+            f"chain {label(chain)!r}: at most one effect of each group, "
+            f"in the order {', '.join(GROUPS)}."
         )
     return tuple(chain)
 
@@ -80,13 +88,21 @@ def singles() -> list[Chain]:
 
 
 def paper50() -> list[Chain]:
-    """Section 2.2.2: the 13 singles and 37 cascades of two or three effects, a fixed list with even supports."""
+    """Section 2.2.2: the 13 singles and 37 cascades of two or three effects.
+
+    A fixed list with even supports.
+    """
     lines = (Path(__file__).parent / "paper50.txt").read_text().splitlines()
-    return singles() + [check(tuple(line.split())) for line in lines if line and not line.startswith("#")]
+    return singles() + [
+        check(tuple(line.split())) for line in lines if line and not line.startswith("#")
+    ]
 
 
 def guo221() -> list[Chain]:
-    """Guo & McFee 2023, "methods [1, 5]": the singles and every chain of one effect from five of the six groups."""
+    """The singles and every chain of one effect from five of the six groups.
+
+    Guo & McFee 2023, "methods [1, 5]".
+    """
     members = [[e.name for e in EFFECTS if e.group == g] for g in GROUPS]
     return singles() + [chain for five in combinations(members, 5) for chain in product(*five)]
 

@@ -1,7 +1,10 @@
-"""Training audio for the codec, made on the fly: other sounds than the guitar. Appendix A1, section 1.
+"""Training audio for the codec, made on the fly: other sounds than the guitar.
 
-Tones with other envelopes and partials, vibrato and tremolo, noise bursts, speech-like pulses through formants, and mixtures
-of these; every sound is keyed by its number, so that a resumed training hears the same.
+Appendix A1, section 1.
+
+Tones with other envelopes and partials, vibrato and tremolo, noise bursts, speech-like pulses
+through formants, and mixtures of these; every sound is keyed by its number, so that a resumed
+training hears the same.
 """
 
 from __future__ import annotations
@@ -11,31 +14,35 @@ from scipy.signal import lfilter
 
 from ..core.random import generator_for
 
+# Hz, first three formants
 VOWELS = (
     (730, 1090, 2440),
     (270, 2290, 3010),
     (300, 870, 2240),
     (530, 1840, 2480),
     (570, 840, 2410),
-)  # Hz, first three formants
+)
 
 
 def _envelope(rng, n: int, rate: int) -> np.ndarray:
     """Attack of 1 to 200 ms, then a decay of 50 ms to 3 s or a plateau, from a random onset on."""
     t = np.arange(n) / rate - rng.uniform(-0.5, 0.6) * n / rate
     rise = np.clip(t / 10 ** rng.uniform(-3, -0.7), 0, 1)
-    return rise * (np.exp(-np.maximum(t, 0) / 10 ** rng.uniform(-1.3, 0.5)) if rng.random() < 0.7 else 1.0)
+    if rng.random() < 0.7:
+        return rise * np.exp(-np.maximum(t, 0) / 10 ** rng.uniform(-1.3, 0.5))
+    return rise
 
 
 def _pitch(rng, n: int, rate: int, low: float, high: float) -> np.ndarray:
-    """(n,) phase in cycles of a pitch between `low` and `high` Hz, gliding a little, with vibrato."""
+    """(n,) phase in cycles of a pitch between `low` and `high` Hz.
+
+    It glides a little, with vibrato.
+    """
     t = np.arange(n) / rate
-    hertz = (
-        low
-        * (high / low) ** rng.random()
-        * 2 ** (rng.normal(0, 0.05) * t + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(3, 8) * t))
-    )
-    return np.cumsum(hertz) / rate
+    middle = low * (high / low) ** rng.random()
+    glide = rng.normal(0, 0.05) * t  # in octaves
+    vibrato = rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(3, 8) * t)
+    return np.cumsum(middle * 2 ** (glide + vibrato)) / rate
 
 
 def _tone(rng, n: int, rate: int) -> np.ndarray:
@@ -56,20 +63,22 @@ def _voice(rng, n: int, rate: int) -> np.ndarray:
     phase = _pitch(rng, n, rate, 80, 300)
     x = np.diff(np.floor(phase), prepend=0.0) + 0.01 * rng.standard_normal(n)
     for formant in VOWELS[rng.integers(len(VOWELS))]:
-        radius, angle = np.exp(-np.pi * 80 / rate), 2 * np.pi * formant * rng.uniform(0.9, 1.1) / rate
+        radius = np.exp(-np.pi * 80 / rate)
+        angle = 2 * np.pi * formant * rng.uniform(0.9, 1.1) / rate
         x = lfilter([1 - radius], [1.0, -2 * radius * np.cos(angle), radius**2], x)
     return x
 
 
 def sound(i: int, samples: int, rate: int) -> np.ndarray:
-    """(samples,) float32, peak 1: sound number `i`, one to three layers of tone, noise and voice."""
+    """(samples,) float32, peak 1: sound number `i`.
+
+    One to three layers of tone, noise and voice.
+    """
     rng, out = generator_for(0, "sound", i), np.zeros(samples)
     for _ in range(rng.integers(1, 4)):
-        layer = (_tone, _noise, _voice)[rng.choice(3, p=(0.5, 0.2, 0.3))](rng, samples, rate) * _envelope(
-            rng, samples, rate
-        )
+        kind = (_tone, _noise, _voice)[rng.choice(3, p=(0.5, 0.2, 0.3))]
+        layer = kind(rng, samples, rate) * _envelope(rng, samples, rate)
         out += 10 ** rng.uniform(-1, 0) * layer / (np.abs(layer).max() + 1e-9)
-    out = out / (np.abs(out).max() + 1e-9) + 10 ** rng.uniform(-4, -2) * rng.standard_normal(
-        samples
-    )  # a room is never silent
+    room = 10 ** rng.uniform(-4, -2) * rng.standard_normal(samples)  # a room is never silent
+    out = out / (np.abs(out).max() + 1e-9) + room
     return (out / np.abs(out).max()).astype(np.float32)

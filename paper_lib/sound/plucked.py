@@ -1,7 +1,8 @@
 """The synthetic guitar behind the embedded corpus (notebook 01, section 1).
 
-A note is a bank of decaying partials: pick position shapes their amplitudes, stiffness stretches their frequencies, losses
-set their decay, and a body resonator colours the sum. Six players, five styles, comping and soloing, as in GuitarSet.
+A note is a bank of decaying partials: pick position shapes their amplitudes, stiffness stretches
+their frequencies, losses set their decay, and a body resonator colours the sum. Six players, five
+styles, comping and soloing, as in GuitarSet.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Player:
     """An instrument and a touch."""
 
     pick_position: float  # fraction of the string between bridge and pick
-    brightness: float  # kHz: width of the pick as a low-pass, exp(-f / brightness) for a medium stroke
+    # kHz: width of the pick as a low-pass, exp(-f / brightness) for a medium stroke
+    brightness: float
     sustain: float  # s, decay time (60 dB) of a low fundamental
     stiffness: float  # inharmonicity B of the low E string: f_k = k f0 sqrt(1 + B k^2)
     pick_noise: float  # level of the pick's click
@@ -45,7 +47,10 @@ PLAYERS = (
 
 @dataclass(frozen=True)
 class Style:
-    """How a style fills a bar of eight eighths: strummed hits (comp) and their accents, chords, tempo, note lengths."""
+    """How a style fills a bar of eight eighths.
+
+    Strummed hits (comp) and their accents, chords, tempo, note lengths.
+    """
 
     tempo: tuple[int, int]
     hits: tuple[float, ...]  # in eighths
@@ -119,14 +124,15 @@ def note(
     amplitude *= np.exp(-f / (1000 * player.brightness * (0.3 + velocity)))
     sustain = player.sustain * (110 / f0) ** 0.4 / (1 + (f / 2500) ** 1.2 + 0.04 * (partials - 1))
     n = int(seconds * RATE)
-    # two polarisations of each partial, 0.1 to 0.4 Hz apart and decaying differently, beat as on a real string
+    # two polarisations of each partial, 0.1 to 0.4 Hz apart and decaying differently, beat as on a
+    # real string
     excitation = np.zeros(n)
     excitation[0] = 1.0
     out = np.zeros(n)
     for share, slower, detune in ((0.75, 1.0, 0.0), (0.25, 1.8, rng.uniform(0.1, 0.4))):
         radius = np.exp(-6.91 / (np.maximum(sustain * slower, 0.02) * RATE))
         angle = 2 * np.pi * (f + detune) / RATE
-        for a, r, w in zip(amplitude * share, radius, angle):
+        for a, r, w in zip(amplitude * share, radius, angle, strict=True):
             if abs(a) > 1e-4:
                 out += a * lfilter([0, r * np.sin(w)], [1, -2 * r * np.cos(w), r * r], excitation)
     click = rng.standard_normal(int(0.004 * RATE)) * np.exp(-np.linspace(0, 6, int(0.004 * RATE)))
@@ -138,7 +144,10 @@ def note(
 
 
 def body(player: Player) -> np.ndarray:
-    """Impulse response of body and room: air and top-plate modes beside the direct sound, 0.25 s at 44.1 kHz."""
+    """Impulse response of body and room, 0.25 s at 44.1 kHz.
+
+    Air and top-plate modes beside the direct sound.
+    """
     t = np.arange(int(0.25 * RATE)) / RATE
     response = np.zeros_like(t)
     for ratio, gain, q in (
@@ -152,7 +161,8 @@ def body(player: Player) -> np.ndarray:
         f = player.air_mode * ratio
         response += gain * f * np.exp(-np.pi * f / q * t) * np.sin(2 * np.pi * f * t)
     response *= 1.2e-4
-    tail = generator_for(0, "room", player.air_mode).standard_normal(len(t)) * np.exp(-6.91 * t / 0.35)
+    noise = generator_for(0, "room", player.air_mode).standard_normal(len(t))
+    tail = noise * np.exp(-6.91 * t / 0.35)
     response += 0.006 * lfilter([0.5, 0.5], [1], tail)  # a small, dry room
     response[0] += 0.8
     return response
@@ -189,9 +199,10 @@ def soloing(style: Style, root: int, beats: float, rng: np.random.Generator):
 
 
 def names() -> list[str]:
-    """All recordings in GuitarSet's manner, ``PLAYER_STYLE-TEMPO-KEY_PART``, in an order in which any prefix is balanced.
+    """All recordings in GuitarSet's manner, ``PLAYER_STYLE-TEMPO-KEY_PART``.
 
-    6 players x 5 styles x 12 keys x comp/solo = 720; tempo is drawn per recording.
+    They come in an order of which any prefix is balanced. 6 players x 5 styles x 12 keys x
+    comp/solo = 720; tempo is drawn per recording.
     """
     out = []
     for key in range(12):
@@ -199,17 +210,17 @@ def names() -> list[str]:
             for s, style in enumerate(STYLES):
                 for player in range(len(PLAYERS)):
                     k = (key * 5 + s * 2 + player * 7 + (part == "solo")) % 12
-                    tempo = int(
-                        generator_for(0, "tempo", style, player, k, part).integers(*STYLES[style].tempo)
-                    )
+                    rng = generator_for(0, "tempo", style, player, k, part)
+                    tempo = int(rng.integers(*STYLES[style].tempo))
                     out.append(f"p{player}_{style}-{tempo}-{KEYS[k]}_{part}")
     return out
 
 
 def play(name: str, seconds: float) -> np.ndarray:
-    """The recording called `name`: (samples,) float32 mono at 44.1 kHz, the same whenever it is asked for.
+    """The recording called `name`, the same whenever it is asked for.
 
-    Anything after PART is a take: ``p0_BN-121-C_comp_take7`` is another performance, which no corpus lists.
+    (samples,) float32 mono at 44.1 kHz. Anything after PART is a take:
+    ``p0_BN-121-C_comp_take7`` is another performance, which no corpus lists.
     """
     player_id, piece, part = name.split("_")[:3]
     style_name, tempo, key = piece.split("-")
@@ -218,13 +229,14 @@ def play(name: str, seconds: float) -> np.ndarray:
     root = 40 + (KEYS.index(key) - 4) % 12  # from the low E up
     bars = 4 * np.ceil(seconds / beat / 4)
     out = np.zeros(int(seconds * RATE) + RATE // 4)
-    for at, midi, beats, velocity, delay in (comping if part == "comp" else soloing)(style, root, bars, rng):
+    performed = comping if part == "comp" else soloing
+    for at, midi, beats, velocity, delay in performed(style, root, bars, rng):
         start = int((at * beat + delay + abs(rng.normal(0, player.swing)) + 0.02) * RATE)
         sound = note(midi, min(max(beats * beat, 0.08), 3.0), velocity, player, rng)
         if start < len(out):
             stop = min(len(out), start + len(sound))
             out[start:stop] += sound[: stop - start]
-    n = int(round(seconds * RATE))
+    n = round(seconds * RATE)
     out = fftconvolve(out, body(player))[:n]
     out *= 10 ** ((player.level_db + rng.normal(0, 1.5)) / 20) / (np.sqrt(np.mean(out**2)) + 1e-9)
     noise = lfilter([1], [1, -0.9], rng.standard_normal(n))

@@ -16,7 +16,9 @@ from ..core.random import generator_for
 from . import audio, corpus, effects
 from .dataset import Dataset
 
-SETTLED = 3.0  # seconds after which SoX's own beginning, and its echo in delays and reverbs, is below -60 dB in every chain
+# seconds after which SoX's own beginning, and its echo in delays and reverbs, is below -60 dB in
+# every chain
+SETTLED = 3.0
 
 
 def lead_span(profile: Profile) -> tuple[float, float]:
@@ -27,27 +29,32 @@ def lead_span(profile: Profile) -> tuple[float, float]:
 def draw_lead(
     span: tuple[float, float], seed: int, recording: str, slice_: int, chain: effects.Chain
 ) -> float:
-    """Seconds of silence before one clip, in whole hundredths, drawn evenly within `span` from the clip's own generator."""
+    """Seconds of silence before one clip, in whole hundredths.
+
+    Drawn evenly within `span` from the clip's own generator.
+    """
     least, most = (round(100 * seconds) for seconds in span)
-    return (
-        int(generator_for(seed, "lead", recording, slice_, effects.label(chain)).integers(least, most + 1))
-        / 100
-    )
+    rng = generator_for(seed, "lead", recording, slice_, effects.label(chain))
+    return int(rng.integers(least, most + 1)) / 100
 
 
-def chains_of(profile: Profile, recording: str, slice_: int, plan: str | None = None) -> list[effects.Chain]:
-    """The chains that one slice goes through, in the plan's order: all of the profile's plan, or `chains_per_slice` of them, drawn from
-    the slice's own generator; as many from another `plan`."""
+def chains_of(
+    profile: Profile, recording: str, slice_: int, plan: str | None = None
+) -> list[effects.Chain]:
+    """The chains that one slice goes through, in the plan's order.
+
+    All of the profile's plan, or `chains_per_slice` of them, drawn from the slice's own generator;
+    as many from another `plan`.
+    """
     own = effects.plan(profile.chain_plan, profile.include_dry)
     whole = effects.plan(plan, profile.include_dry) if plan else own
-    drawn = generator_for(profile.seed, "chains", recording, slice_).permutation(len(whole))[
-        : profile.chains_per_slice or len(own)
-    ]
+    order = generator_for(profile.seed, "chains", recording, slice_).permutation(len(whole))
+    drawn = order[: profile.chains_per_slice or len(own)]
     return [whole[i] for i in sorted(drawn)]
 
 
 def transformer(chain: effects.Chain) -> sox.Transformer:
-    """The chain as a pysox Transformer: effects in order, no dither (SoX's default dither is random)."""
+    """The chain as a pysox Transformer: effects in order, no dither (SoX's own is random)."""
     tfm = sox.Transformer()
     tfm.set_globals(dither=False)
     for name in effects.check(chain):
@@ -57,19 +64,29 @@ def transformer(chain: effects.Chain) -> sox.Transformer:
 
 
 def render(
-    samples: np.ndarray, rate: int, chain: effects.Chain, out_rate: int | None = None, lead: float = 0.0
+    samples: np.ndarray,
+    rate: int,
+    chain: effects.Chain,
+    out_rate: int | None = None,
+    lead: float = 0.0,
 ) -> np.ndarray:
-    """Apply `chain` to (n,) int16 at `rate` Hz; (m,) int16 at `out_rate`, cut to the input's duration.
+    """Apply `chain` to (n,) int16 at `rate` Hz.
 
-    SoX starts anew for every clip: its overdrive with a click, its LFOs at the same phase. `lead` seconds of silence go through the chain
-    before the clip and are cut off again, so that the effects were already running, as on a recording.
+    Returns (m,) int16 at `out_rate`, cut to the input's duration.
 
-    Resampling is done on SoX's 16-bit result, not by SoX at the end of the chain: SoX's tremolo lowers its level to leave headroom for
-    whatever follows in the chain, a resampler included (by 3 dB). An effect's tail beyond the clip is dropped.
+    SoX starts anew for every clip: its overdrive with a click, its LFOs at the same phase. `lead`
+    seconds of silence go through the chain before the clip and are cut off again, so that the
+    effects were already running, as on a recording.
+
+    Resampling is done on SoX's 16-bit result, not by SoX at the end of the chain: SoX's tremolo
+    lowers its level to leave headroom for whatever follows in the chain, a resampler included (by 3
+    dB). An effect's tail beyond the clip is dropped.
     """
     out_rate = out_rate or rate
     if samples.dtype != np.int16 or samples.ndim != 1:
-        raise PaperError(f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}.")
+        raise PaperError(
+            f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}."
+        )
     tfm, before = transformer(chain), round(lead * rate)
     try:
         out = tfm.build_array(
@@ -82,11 +99,12 @@ def render(
     out = out[before : before + len(samples)]
     if len(out) < len(samples):
         raise PaperError(
-            f"SoX returned {len(out)} samples instead of {len(samples)} for chain {effects.label(chain)}."
+            f"SoX returned {len(out)} samples instead of {len(samples)} "
+            f"for chain {effects.label(chain)}."
         )
     if out_rate == rate:
         return out
-    wanted = int(round(len(samples) * out_rate / rate))
+    wanted = round(len(samples) * out_rate / rate)
     low = audio.to_int16(audio.resample(audio.to_float(out), rate, out_rate))[:wanted]
     return np.pad(low, (0, wanted - len(low)))
 
@@ -103,16 +121,17 @@ def size(profile: Profile) -> tuple[int, int, int]:
 
 def clip_length(profile: Profile) -> int:
     """Samples of a clip of the data set."""
-    return int(round(profile.slice_seconds * audio.CODEC_RATE))
+    return round(profile.slice_seconds * audio.CODEC_RATE)
 
 
 def render_recording(recording: corpus.Recording, profile: Profile) -> dict[str, np.ndarray]:
-    """Every slice of one recording through its chains: `clips` (slices x chains, samples) int16 at 16 kHz."""
+    """Every slice of one recording through its chains.
+
+    `clips`: (slices x chains, samples) int16 at 16 kHz.
+    """
     machine.require_sox()
-    expected, cut = (
-        corpus.slice_count(recording, profile),
-        corpus.slices(corpus.load(recording, profile), profile),
-    )
+    expected = corpus.slice_count(recording, profile)
+    cut = corpus.slices(corpus.load(recording, profile), profile)
     if len(cut) != expected:
         raise PaperError(
             f"{recording.path}: holds {len(cut)} slices, although its header promises {expected}: "
@@ -132,16 +151,19 @@ def render_recording(recording: corpus.Recording, profile: Profile) -> dict[str,
 def stage(profile: Profile, found: list[corpus.Recording]) -> stages.Stage:
     """The data set's stage: its parameters, its audio files and its chains."""
     parameters = config.section(profile, config.Rendering) | {"seed": profile.seed}
-    parameters["chains"] = [effects.label(c) for c in effects.plan(profile.chain_plan, profile.include_dry)]
+    parameters["chains"] = [
+        effects.label(c) for c in effects.plan(profile.chain_plan, profile.include_dry)
+    ]
     inputs = {r.name: stages.digest(paths.Path(r.path)) for r in found if r.path}
     return stages.Stage("dataset", paths.dataset(profile.profile), parameters, inputs)
 
 
 def render_dataset(profile: Profile) -> Dataset:
-    """Make (or resume, or find) data/<profile>/dataset: every slice through its chains, in that order.
+    """Make (or resume, or find) data/<profile>/dataset: every slice through its chains, in order.
 
-    The unit of work is a recording: one shard each, made by `render_recording` on this machine's cores or
-    on a Dask cluster (`profile.scheduler`). A run killed at any moment ends with the same bytes.
+    The unit of work is a recording: one shard each, made by `render_recording` on this machine's
+    cores or on a Dask cluster (`profile.scheduler`). A run killed at any moment ends with the same
+    bytes.
     """
     found = corpus.recordings(profile)
     made = stage(profile, found)
@@ -154,10 +176,14 @@ def render_dataset(profile: Profile) -> Dataset:
                     corpus.load(recording, profile)  # says what is wrong with it
             index = _index(found, counts, profile)  # too few to split: say so before rendering
             if not (work / "shards").exists():
-                paths.require_disk(work, 2 * len(index) * 2 * clip_length(profile), "rendering the data set")
+                paths.require_disk(
+                    work, 2 * len(index) * 2 * clip_length(profile), "rendering the data set"
+                )
             local = replace(profile, scheduler="")
             items = {f"{i:06d}": (recording, local) for i, recording in enumerate(found)}
-            files = parallel.shards(render_recording, items, work / "shards", "rendering", profile.scheduler)
+            files = parallel.shards(
+                render_recording, items, work / "shards", "rendering", profile.scheduler
+            )
             index["sha256"] = _assemble(files, work / "audio.npy", len(index), clip_length(profile))
             index.to_parquet(work / "index.parquet", index=False)
             content = stages.digest(index.astype(str).to_csv(index=False).encode())
@@ -180,7 +206,7 @@ def _assemble(shards: list[paths.Path], file: paths.Path, clips: int, length: in
 
 def _index(found: list[corpus.Recording], counts: list[int], profile: Profile) -> pd.DataFrame:
     """One row a clip, in the data set's order."""
-    rows = []
+    rows: list[dict] = []
     for recording, count in zip(found, counts, strict=True):
         facts = {
             "recording": recording.name,
@@ -193,11 +219,13 @@ def _index(found: list[corpus.Recording], counts: list[int], profile: Profile) -
                 lead = draw_lead(lead_span(profile), profile.seed, recording.name, s, chain)
                 row = {"clip": len(rows), "excerpt": f"{recording.name}_{s}"} | facts
                 row |= {"slice": s, "chain": effects.label(chain), "lead": lead}
-                rows.append(row | dict(zip(effects.NAMES, effects.multi_hot(chain), strict=True)))
+                labels = dict(zip(effects.NAMES, effects.multi_hot(chain), strict=True))
+                rows.append(row | labels)
     index = pd.DataFrame(rows)
     if profile.split == "by_recording":
         index["split"] = index["recording"].map(corpus.split_of(profile))
     else:
-        share = (generator_for(profile.seed, "split by clip").permutation(len(index)) + 0.5) / len(index)
+        order = generator_for(profile.seed, "split by clip").permutation(len(index))
+        share = (order + 0.5) / len(index)
         index["split"] = np.select([share < 0.70, share < 0.85], ["train", "validation"], "test")
     return index

@@ -1,7 +1,8 @@
-"""Which recordings, and which of them train, choose and judge (Section 2.3.3; notebook 01, section 5).
+"""Which recordings, and which of them train, choose and judge.
 
-Both are decided on the whole corpus, before a run takes its part of it. So a larger run keeps the splits
-of a smaller one, whatever the two sizes, and what was trained on one may be judged on the other.
+Section 2.3.3; notebook 01, section 5. Both are decided on the whole corpus, before a run
+takes its part of it. So a larger run keeps the splits of a smaller one, whatever the two sizes, and
+what was trained on one may be judged on the other.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ def balanced(recordings: list, seed: int) -> list:
     for cell in sorted(cells):
         strata[cell[:2]].append(cell)
     place = {}  # of a cell within its stratum, and of the stratum
-    for stratum, members in strata.items():
+    for stratum, within in strata.items():
         turn = generator_for(seed, "stratum", *stratum).random()
-        for i, cell in enumerate(sorted(members, key=lambda c: generator_for(seed, "cell", *c).random())):
+        dealt = sorted(within, key=lambda c: generator_for(seed, "cell", *c).random())
+        for i, cell in enumerate(dealt):
             place[cell] = (i, turn)
     out = []
     for cell, members in cells.items():
@@ -42,8 +44,8 @@ def balanced(recordings: list, seed: int) -> list:
 def assign(recordings: list, seed: int) -> dict[str, str]:
     """Recording name -> train | validation | test, 70/15/15, each recording whole.
 
-    `recordings` is the whole corpus in balanced order. It is dealt in blocks of 60, the last with what is
-    left over, stratified by style and part as far as a block allows.
+    `recordings` is the whole corpus in balanced order. It is dealt in blocks of 60, the last with
+    what is left over, stratified by style and part as far as a block allows.
     """
     n = len(recordings)
     if n < 3:
@@ -53,21 +55,24 @@ def assign(recordings: list, seed: int) -> dict[str, str]:
         )
     blocks = max(1, n // BLOCK)
     bounds = [b * BLOCK for b in range(blocks)] + [n]
-    out = {}
+    out: dict[str, str] = {}
     for b in range(blocks):
         out |= _deal(recordings[bounds[b] : bounds[b + 1]], seed, (b + b // TURNS / 2) / TURNS % 1)
     return out
 
 
 def _deal(recordings: list, seed: int, turn: float) -> dict[str, str]:
-    """The splits of one block: laid out stratum by stratum, by hash within each, dealt by largest deficit.
+    """The splits of one block.
 
-    `turn` says where on the line the dealing begins, so that blocks even out.
+    Laid out stratum by stratum, by hash within each, and dealt by largest deficit. `turn` says
+    where on the line the dealing begins, so that blocks even out.
     """
     n = len(recordings)
     held = max(1, round(SHARES["test"] * n))
     totals = {"train": n - 2 * held, "validation": held, "test": held}
-    line = sorted(recordings, key=lambda r: (r.style, r.part, generator_for(seed, "split", r.name).random()))
+    line = sorted(
+        recordings, key=lambda r: (r.style, r.part, generator_for(seed, "split", r.name).random())
+    )
     line = line[int(turn * n) :] + line[: int(turn * n)]
     dealt, out = dict.fromkeys(totals, 0), {}
     for i, recording in enumerate(line, 1):
