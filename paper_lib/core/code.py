@@ -74,6 +74,8 @@ def digest_of(entries: list[str], sources: dict[str, str]) -> str:
     parts = {}
     while todo:
         module, name = todo.pop()
+        if name in modules[module].imports and name not in modules[module].definitions:
+            module, name = modules[module].imports[name]  # (taken from there by another)
         if (module, name) in parts or module in BOOKKEEPING:
             continue
         if name not in modules[module].definitions:

@@ -109,6 +109,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
         unit="step",
         desc=plan.label,
         disable=not plan.label,
+        mininterval=1.0,
     )
     with bar:
         for step in range(progress.step, plan.steps):
@@ -132,7 +133,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
                     )
                 progress.loss = 0.0
                 close(epoch, loss)
-                bar.set_postfix(loss=f"{loss:.3f}")
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if plan.checkpoint_every and (
                 (step + 1) % plan.checkpoint_every == 0 or progress.loss == 0.0
             ):

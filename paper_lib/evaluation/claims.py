@@ -138,30 +138,15 @@ class Claim:
     check: Callable  # (paper or review, measured) -> Finding
 
 
-PAPER_CLAIMS: list[Claim] = []
-REVIEW_CLAIMS: list[Claim] = []
-
-
-def _claim(claims: list[Claim], id: str, source: str, text: str, how: str) -> Callable:
-    """A decorator: enter the check below it into `claims`, with what it checks."""
-
-    def enter(check: Callable) -> Callable:
-        claims.append(Claim(id, source, text, how, check))
-        return check
-
-    return enter
-
-
-paper_claim = partial(_claim, PAPER_CLAIMS)
-review_claim = partial(_claim, REVIEW_CLAIMS)
+def claim(id: str, source: str, text: str, how: str) -> Callable[[Callable], Claim]:
+    """The function below it, from (paper or review, measured) to a finding, as a `Claim`."""
+    return partial(Claim, id, source, text, how)
 
 
 # --- the paper: data and effects ------------------------------------------------------------------
 
 
-@paper_claim(
-    "samples_chains", "2.2.2, 2.3.3", "50 chains give 442,884 samples", "notebook 07, section 1"
-)
+@claim("samples_chains", "2.2.2, 2.3.3", "50 chains give 442,884 samples", "notebook 07, section 1")
 def _samples_chains(p: Paper, m: Measured) -> Finding:
     most = int(p.chains * p.excerpts * p.excerpt_seconds / p.slice_seconds)
     good = p.samples <= most and p.samples % p.chains == 0
@@ -172,7 +157,7 @@ def _samples_chains(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("samples_guo", "2.2, 2.3.3", "442,884 samples, after Guo et al.", "effects.guo221")
+@claim("samples_guo", "2.2, 2.3.3", "442,884 samples, after Guo et al.", "effects.guo221")
 def _samples_guo(p: Paper, m: Measured) -> Finding:
     chains = len(effects.guo221())
     samples = chains * GUITARSET_SLICES
@@ -183,7 +168,7 @@ def _samples_guo(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("slices", "2.2", "360 excerpts of 30 s, cut into 5-s segments", "division")
+@claim("slices", "2.2", "360 excerpts of 30 s, cut into 5-s segments", "division")
 def _slices(p: Paper, m: Measured) -> Finding:
     segments = p.excerpts * p.excerpt_seconds / p.slice_seconds
     return (
@@ -193,9 +178,7 @@ def _slices(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
-    "shares", "2.3.3", "310,019 / 66,432 / 66,433 are 70/15/15 of 442,884", "sum and division"
-)
+@claim("shares", "2.3.3", "310,019 / 66,432 / 66,433 are 70/15/15 of 442,884", "sum and division")
 def _shares(p: Paper, m: Measured) -> Finding:
     good = sum(p.split) == p.samples and all(
         abs(size - share * p.samples) < 1.01 for size, share in zip(p.split, p.shares, strict=True)
@@ -206,7 +189,7 @@ def _shares(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "split_by_recording",
     "2.3.3",
     "segments of one recording stay in one split",
@@ -221,9 +204,7 @@ def _split_by_recording(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
-    "labels", "2.1, 3.2, Table 1", "13 effects to recognise at 16 kHz", "notebook 07, section 2"
-)
+@claim("labels", "2.1, 3.2, Table 1", "13 effects to recognise at 16 kHz", "notebook 07, section 2")
 def _labels(p: Paper, m: Measured) -> Finding:
     silent = [effect for effect, gap in m.identity_at_16k.items() if gap <= 1]
     return (
@@ -233,7 +214,7 @@ def _labels(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "groups", "2.2.1, Table 1", "13 effects in 6 mutually exclusive groups", "Table 1, transcribed"
 )
 def _groups(p: Paper, m: Measured) -> Finding:
@@ -244,7 +225,7 @@ def _groups(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("deterministic", "2.2", "SoX is deterministic", "notebook 07, section 2")
+@claim("deterministic", "2.2", "SoX is deterministic", "notebook 07, section 2")
 def _deterministic(p: Paper, m: Measured) -> Finding:
     dithered = "different" if m.dither_differs else "equal"
     undithered = "different" if m.undithered_differs else "equal"
@@ -255,9 +236,7 @@ def _deterministic(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
-    "chorus", "Table 1", "chorus is defined by n_voices = 5", "two transformers built alike"
-)
+@claim("chorus", "Table 1", "chorus is defined by n_voices = 5", "two transformers built alike")
 def _chorus(p: Paper, m: Measured) -> Finding:
     return (
         DIFFERS if m.chorus_differs else REPRODUCED,
@@ -266,7 +245,7 @@ def _chorus(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("slapback", "3.2, Table 1", "slapback has the shorter delay times", "Table 1")
+@claim("slapback", "3.2, Table 1", "slapback has the shorter delay times", "Table 1")
 def _slapback(p: Paper, m: Measured) -> Finding:
     shorter = max(p.slapback_delays) < max(p.feedback_delays)
     return (
@@ -278,13 +257,13 @@ def _slapback(p: Paper, m: Measured) -> Finding:
 # --- the paper: the codec -------------------------------------------------------------------------
 
 
-@paper_claim("channels", "2.1, Eq. 2", "C = 512 channels", "notebook 06, section 1")
+@claim("channels", "2.1, Eq. 2", "C = 512 channels", "notebook 06, section 1")
 def _channels(p: Paper, m: Measured) -> Finding:
     channels = m.sizes.channels["3kbps"]
     return near(channels, p.channels, 0), f"3kbps: {channels}"
 
 
-@paper_claim("parameters", "3.3", "an encoder of 11.25 M parameters", "notebook 06, section 1")
+@claim("parameters", "3.3", "an encoder of 11.25 M parameters", "notebook 06, section 1")
 def _parameters(p: Paper, m: Measured) -> Finding:
     tuned = m.sizes.fine_tuned["3kbps"]
     return (
@@ -293,9 +272,7 @@ def _parameters(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
-    "gmacs", "1.1, 4.1, 5", "1.64 G multiply-accumulates for 10 s", "notebook 06, section 2"
-)
+@claim("gmacs", "1.1, 4.1, 5", "1.64 G multiply-accumulates for 10 s", "notebook 06, section 2")
 def _gmacs(p: Paper, m: Measured) -> Finding:
     counted, by_class = m.gmacs["L3AC 3kbps"], m.gmacs["L3AC 3kbps, by class (ptflops)"]
     return (
@@ -304,7 +281,7 @@ def _gmacs(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("gmacs_dac", "1.1, 4.1", "556 G for DAC", "notebook 06, section 2")
+@claim("gmacs_dac", "1.1, 4.1", "556 G for DAC", "notebook 06, section 2")
 def _gmacs_dac(p: Paper, m: Measured) -> Finding:
     at_44k, at_16k = m.gmacs["DAC, 44.1 kHz"], m.gmacs["DAC, 16 kHz"]
     # (one of the two rates is enough: which is meant is not said)
@@ -312,7 +289,7 @@ def _gmacs_dac(p: Paper, m: Measured) -> Finding:
     return verdict, f"{at_44k:.0f} G at 44.1 kHz, {at_16k:.0f} G at 16 kHz; the paper names no rate"
 
 
-@paper_claim("ratio", "1.1, 4.1", "1.64 G against 556 G (quotient 339)", "notebook 06, section 2")
+@claim("ratio", "1.1, 4.1", "1.64 G against 556 G (quotient 339)", "notebook 06, section 2")
 def _ratio(p: Paper, m: Measured) -> Finding:
     at_16k, at_44k = (
         m.gmacs[f"DAC, {rate}"] / m.gmacs["L3AC 3kbps"] for rate in ("16 kHz", "44.1 kHz")
@@ -320,18 +297,18 @@ def _ratio(p: Paper, m: Measured) -> Finding:
     return near(at_44k, p.gmacs_dac / p.gmacs, 5), f"{at_16k:.0f} to {at_44k:.0f}, by one counter"
 
 
-@paper_claim("rates", "2.1.2", "downsampling by (6, 4, 4)", "configuration")
+@claim("rates", "2.1.2", "downsampling by (6, 4, 4)", "configuration")
 def _rates(p: Paper, m: Measured) -> Finding:
     return REPRODUCED if m.rates == p.rates else DIFFERS, f"{m.rates}"
 
 
-@paper_claim("frames", "2.1.3", "167 frames a second", "notebook 06, section 1")
+@claim("frames", "2.1.3", "167 frames a second", "notebook 06, section 1")
 def _frames(p: Paper, m: Measured) -> Finding:
     frames = m.sizes.tokens_per_s["3kbps"]
     return near(frames, p.frames_per_s, 0.5), f"{frames:.2f}"
 
 
-@paper_claim("window", "2.1.3", "W = 400 frames, 2.4 s", "notebook 06, section 1")
+@claim("window", "2.1.3", "W = 400 frames, 2.4 s", "notebook 06, section 1")
 def _window(p: Paper, m: Measured) -> Finding:
     frames = m.sizes.window["3kbps"]
     seconds = frames / m.sizes.tokens_per_s["3kbps"]
@@ -341,7 +318,7 @@ def _window(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("windows", "1.1", "a context of up to 400-750 frames", "notebook 06, section 5")
+@claim("windows", "1.1", "a context of up to 400-750 frames", "notebook 06, section 5")
 def _windows(p: Paper, m: Measured) -> Finding:
     return (
         REPRODUCED if m.attention_past >= p.windows[1] else DIFFERS,
@@ -349,7 +326,7 @@ def _windows(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "window_place", "2.1.3", "a position attends to [i - W/2, i + W/2]", "notebook 06, section 5"
 )
 def _window_place(p: Paper, m: Measured) -> Finding:
@@ -360,7 +337,7 @@ def _window_place(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "window_streams",
     "2.1.3",
     "attending to i + W/2 enables causal streaming",
@@ -373,7 +350,7 @@ def _window_streams(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "attention_causal",
     "1.1, 2.1.3",
     "the Local Transformer enables causal processing",
@@ -386,7 +363,7 @@ def _attention_causal(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("streaming", "5", "a streaming architecture", "notebook 06, sections 5 and 6")
+@claim("streaming", "5", "a streaming architecture", "notebook 06, sections 5 and 6")
 def _streaming(p: Paper, m: Measured) -> Finding:
     ahead = m.field_last["perturbation"] - LAST_OF_FRAME_103
     decoder = "a bounded time" if m.decoder_bounded else "without bound"
@@ -397,7 +374,7 @@ def _streaming(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "tpooling",
     "Eq. 1",
     "TPooling is the average of the maximum of the absolute signal",
@@ -407,7 +384,7 @@ def _tpooling(p: Paper, m: Measured) -> Finding:
     return near(m.tpooling_gap, 0, 1e-6), f"largest difference {m.tpooling_gap:.1e}"
 
 
-@paper_claim(
+@claim(
     "tpooling_ms",
     "1.1, 2.1.1",
     "TPooling smooths the short and keeps patterns of 10 ms and more",
@@ -421,7 +398,7 @@ def _tpooling_ms(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("lfo", "4.1", "2.4-s windows model LFO periods of 0.1 to 10 Hz", "division")
+@claim("lfo", "4.1", "2.4-s windows model LFO periods of 0.1 to 10 Hz", "division")
 def _lfo(p: Paper, m: Measured) -> Finding:
     slowest = p.lfo_hz[0]
     return (
@@ -444,7 +421,7 @@ def _mean(p: Paper, model: str, column: int) -> Finding:
     )
 
 
-@paper_claim(
+@claim(
     "mean_frozen",
     "Table 2, Table 3",
     "macro-F1 of the baseline is the mean of its classes",
@@ -454,7 +431,7 @@ def _mean_frozen(p: Paper, m: Measured) -> Finding:
     return _mean(p, "frozen", 0)
 
 
-@paper_claim(
+@claim(
     "mean_finetuned",
     "Table 2, Table 3",
     "macro-F1 of the fine-tuned model is the mean of its classes",
@@ -464,9 +441,7 @@ def _mean_finetuned(p: Paper, m: Measured) -> Finding:
     return _mean(p, "finetuned", 1)
 
 
-@paper_claim(
-    "gains", "Table 2", "gains +0.3101 (51.47 %) micro, +0.3109 (57.24 %) macro", "subtraction"
-)
+@claim("gains", "Table 2", "gains +0.3101 (51.47 %) micro, +0.3109 (57.24 %) macro", "subtraction")
 def _gains(p: Paper, m: Measured) -> Finding:
     before, after = p.table_2["frozen"], p.table_2["finetuned"]
     made = [after[i] - before[i] for i in (0, 1)]
@@ -480,7 +455,7 @@ def _gains(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("percentages", "Table 3", "twelve relative gains", "from the scores beside them")
+@claim("percentages", "Table 3", "twelve relative gains", "from the scores beside them")
 def _percentages(p: Paper, m: Measured) -> Finding:
     off = []
     for effect, said in p.printed.items():
@@ -503,16 +478,14 @@ def _first_three(gains: dict[str, float]) -> tuple[str, list[str]]:
     return REPRODUCED if set(first) == said else INCONSISTENT, first
 
 
-@paper_claim(
-    "largest_gain", "Table 3", "tremolo, flanger and phaser gain most, by difference", "Table 3"
-)
+@claim("largest_gain", "Table 3", "tremolo, flanger and phaser gain most, by difference", "Table 3")
 def _largest_gain(p: Paper, m: Measured) -> Finding:
     gains = {effect: after - before for effect, (before, after) in p.table_3.items()}
     verdict, first = _first_three(gains)
     return verdict, "largest: " + ", ".join(f"{e} {gains[e]:+.4f}" for e in first)
 
 
-@paper_claim(
+@claim(
     "largest_percentage",
     "abstract, Table 3, 3.2",
     "tremolo, flanger and phaser gain most, by percentage",
@@ -523,7 +496,7 @@ def _largest_percentage(p: Paper, m: Measured) -> Finding:
     return verdict, "largest: " + ", ".join(f"{e} {p.printed[e]:+.2f} %" for e in first)
 
 
-@paper_claim("one_seventh", "Table 3", "F1 0.1429 for high boost", "smallest counts")
+@claim("one_seventh", "Table 3", "F1 0.1429 for high boost", "smallest counts")
 def _one_seventh(p: Paper, m: Measured) -> Finding:
     f1 = p.table_3["high_boost"][1]
     tp, rest = next(
@@ -539,7 +512,7 @@ def _one_seventh(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("batch", "2.3.2", "effective batch 32 = 4 x 8", "product")
+@claim("batch", "2.3.2", "effective batch 32 = 4 x 8", "product")
 def _batch(p: Paper, m: Measured) -> Finding:
     physical, accumulated, effective = p.batch
     product = physical * accumulated
@@ -549,7 +522,7 @@ def _batch(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim("hours", "2.3.3", "8 hours of fine-tuning on an A100", "rate that follows")
+@claim("hours", "2.3.3", "8 hours of fine-tuning on an A100", "rate that follows")
 def _hours(p: Paper, m: Measured) -> Finding:
     clips, hours = p.split[0], p.hours[1]
     return (
@@ -559,9 +532,7 @@ def _hours(p: Paper, m: Measured) -> Finding:
     )
 
 
-@paper_claim(
-    "convergence", "3.3", "the baseline converges within 10 epochs", "this run's frozen head"
-)
+@claim("convergence", "3.3", "the baseline converges within 10 epochs", "this run's frozen head")
 def _convergence(p: Paper, m: Measured) -> Finding:
     return OPEN, f"other data: here the best epoch was {m.head_best_epoch}"
 
@@ -573,17 +544,17 @@ def _score(m: Measured, stated: float, here: float) -> Finding:
     return OPEN, f"{here:.3f} in this run, on another corpus or codec"
 
 
-@paper_claim("frozen", "Table 2", "macro-F1 0.543 with a frozen encoder", "notebook 04")
+@claim("frozen", "Table 2", "macro-F1 0.543 with a frozen encoder", "notebook 04")
 def _frozen(p: Paper, m: Measured) -> Finding:
     return _score(m, p.table_2["frozen"][1], m.frozen)
 
 
-@paper_claim("finetuned", "Table 2", "macro-F1 0.854 after fine-tuning", "notebook 04")
+@claim("finetuned", "Table 2", "macro-F1 0.854 after fine-tuning", "notebook 04")
 def _finetuned(p: Paper, m: Measured) -> Finding:
     return _score(m, p.table_2["finetuned"][1], m.finetuned)
 
 
-@paper_claim(
+@claim(
     "direction", "abstract", "fine-tuning beats the frozen encoder", "notebook 04, paired interval"
 )
 def _direction(p: Paper, m: Measured) -> Finding:
@@ -598,25 +569,25 @@ def _direction(p: Paper, m: Measured) -> Finding:
 # --- the review of L3AC ---------------------------------------------------------------------------
 
 
-@review_claim("review_parameters", "model info", "10.31 M parameters", "notebook 06, section 1")
+@claim("review_parameters", "model info", "10.31 M parameters", "notebook 06, section 1")
 def _review_parameters(r: Review, m: Measured) -> Finding:
     whole = m.sizes.whole["3kbps"]
     return near(whole / 1e6, r.parameters / 1e6, 0.005), f"{whole:,}"
 
 
-@review_claim("review_codebook", "model info", "codebook of 250,047", "notebook 06, section 1")
+@claim("review_codebook", "model info", "codebook of 250,047", "notebook 06, section 1")
 def _review_codebook(r: Review, m: Measured) -> Finding:
     codebook = m.sizes.codebook["3kbps"]
     return near(codebook, r.codebook, 0), f"{codebook:,}"
 
 
-@review_claim("review_bitrate", "model info", "3 kbit/s", "notebook 06, section 1")
+@claim("review_bitrate", "model info", "3 kbit/s", "notebook 06, section 1")
 def _review_bitrate(r: Review, m: Measured) -> Finding:
     kbps = m.sizes.tokens_per_s["3kbps"] * log2(m.sizes.codebook["3kbps"]) / 1000
     return near(kbps, r.kbps, 0.05), f"{m.sizes.bit_per_s['3kbps'] / 1000:.2f}"
 
 
-@review_claim("review_frames", "model info", "59.2 frames a second", "notebook 06, section 1")
+@claim("review_frames", "model info", "59.2 frames a second", "notebook 06, section 1")
 def _review_frames(r: Review, m: Measured) -> Finding:
     frames = m.sizes.tokens_per_s
     return (
@@ -625,19 +596,19 @@ def _review_frames(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim("review_compress", "model info", "downsampling by 64", "notebook 06, section 1")
+@claim("review_compress", "model info", "downsampling by 64", "notebook 06, section 1")
 def _review_compress(r: Review, m: Measured) -> Finding:
     hop = m.sizes.hop["3kbps"]
     return near(hop, r.compress_rate, 0), f"3kbps: {hop}"
 
 
-@review_claim("review_channels", "model info", "128 channels", "notebook 06, section 1")
+@claim("review_channels", "model info", "128 channels", "notebook 06, section 1")
 def _review_channels(r: Review, m: Measured) -> Finding:
     channels = m.sizes.channels["3kbps"]
     return near(channels, r.channels, 0), f"{channels}"
 
 
-@review_claim(
+@claim(
     "review_token",
     "experiment 2",
     "token 103 depends on samples up to 10,746",
@@ -652,7 +623,7 @@ def _review_token(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim(
+@claim(
     "review_decoder",
     "experiment 1",
     "the reconstruction looks 1,600 samples ahead",
@@ -666,9 +637,7 @@ def _review_decoder(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim(
-    "review_causal", "experiment 1", "L3AC is not strictly causal", "notebook 06, section 5"
-)
+@claim("review_causal", "experiment 1", "L3AC is not strictly causal", "notebook 06, section 5")
 def _review_causal(r: Review, m: Measured) -> Finding:
     ahead = m.field_last["perturbation"] - LAST_OF_FRAME_103
     return (
@@ -677,7 +646,7 @@ def _review_causal(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim(
+@claim(
     "review_attention",
     "experiment 1",
     "the local transformer attends to a small future",
@@ -690,7 +659,7 @@ def _review_attention(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim(
+@claim(
     "review_rates", "model info", "3 kbit/s from 59.2 frames/s and a codebook of 250,047", "product"
 )
 def _review_rates(r: Review, m: Measured) -> Finding:
@@ -701,10 +670,67 @@ def _review_rates(r: Review, m: Measured) -> Finding:
     )
 
 
-@review_claim("review_ms", "experiment 1", "1,000 samples are 125 ms", "division")
+@claim("review_ms", "experiment 1", "1,000 samples are 125 ms", "division")
 def _review_ms(r: Review, m: Measured) -> Finding:
     ms = r.future_samples / SAMPLES_PER_MS
     return (REPRODUCED if abs(ms - r.future_ms) < 0.5 else INCONSISTENT, f"{ms:g} ms at 16 kHz")
+
+
+PAPER_CLAIMS = [
+    _samples_chains,
+    _samples_guo,
+    _slices,
+    _shares,
+    _split_by_recording,
+    _labels,
+    _groups,
+    _deterministic,
+    _chorus,
+    _slapback,
+    _channels,
+    _parameters,
+    _gmacs,
+    _gmacs_dac,
+    _ratio,
+    _rates,
+    _frames,
+    _window,
+    _windows,
+    _window_place,
+    _window_streams,
+    _attention_causal,
+    _streaming,
+    _tpooling,
+    _tpooling_ms,
+    _lfo,
+    _mean_frozen,
+    _mean_finetuned,
+    _gains,
+    _percentages,
+    _largest_gain,
+    _largest_percentage,
+    _one_seventh,
+    _batch,
+    _hours,
+    _convergence,
+    _frozen,
+    _finetuned,
+    _direction,
+]
+REVIEW_CLAIMS = [
+    _review_parameters,
+    _review_codebook,
+    _review_bitrate,
+    _review_frames,
+    _review_compress,
+    _review_channels,
+    _review_token,
+    _review_decoder,
+    _review_causal,
+    _review_attention,
+    _review_rates,
+    _review_ms,
+]
 
 
 def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()) -> pd.DataFrame:
@@ -716,16 +742,16 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
         ("paper", paper, PAPER_CLAIMS),
         ("review of L3AC", review, REVIEW_CLAIMS),
     ):
-        for claim in claims:
-            verdict, words = claim.check(stated, measured)
+        for one in claims:
+            verdict, words = one.check(stated, measured)
             rows.append(
                 {
-                    "id": claim.id,
+                    "id": one.id,
                     "document": document,
-                    "where": claim.source,
-                    "claim": claim.text,
+                    "where": one.source,
+                    "claim": one.text,
                     "measured": words,
-                    "how": claim.how,
+                    "how": one.how,
                     "verdict": verdict,
                 }
             )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +16,7 @@ from ..core import paths
 from ..core.config import Profile
 from ..core.errors import PaperError
 from . import audio, plucked, splits
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One performance; the unit that splits keep together.
-
-    `path` is empty for the synthetic guitar.
-    """
-
-    name: str
-    player: str = ""
-    style: str = ""
-    part: str = ""  # comp | solo
-    path: str = ""
-
+from .splits import Recording
 
 # GuitarSet's four audio archives (Xi et al., ISMIR 2018, CC BY 4.0):
 # mirdata's name -> the ending of its files

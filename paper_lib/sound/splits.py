@@ -1,4 +1,4 @@
-"""Which recordings, and which of them train, choose and judge.
+"""A recording, and which recordings train, choose and judge.
 
 Section 2.3.3; notebook 01, section 5. Both are decided on the whole corpus, before a run
 takes its part of it. So a larger run keeps the splits of a smaller one, whatever the two sizes, and
@@ -7,7 +7,8 @@ what was trained on one may be judged on the other.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 from ..core.errors import PaperError
 from ..core.random import generator_for
@@ -17,31 +18,42 @@ BLOCK = 60  # recordings that are split together
 TURNS = 6  # places on the line of strata where a block's dealing begins, in turn
 
 
-def balanced(recordings: list, seed: int) -> list:
+@dataclass(frozen=True)
+class Recording:
+    """One performance; the unit that splits keep together.
+
+    `path` is empty for the synthetic guitar.
+    """
+
+    name: str
+    player: str = ""
+    style: str = ""
+    part: str = ""  # comp | solo
+    path: str = ""
+
+
+def balanced(recordings: list[Recording], seed: int) -> list[Recording]:
     """The recordings in an order of which every prefix is balanced over style, part and player.
 
-    Within a cell (style, part, player) by a hash of the name; then the cells by turns.
+    A stratum is a style and a part. The strata take turns; each begins its round of the players one
+    further on than the stratum before it. Which recording of a player is first is a matter of its
+    name's hash.
     """
-    cells = defaultdict(list)
-    for recording in recordings:
+    hashed = lambda word, *item: generator_for(seed, word, *item).random()
+    players = sorted({r.player for r in recordings}, key=lambda name: hashed("player", name))
+    strata = sorted({(r.style, r.part) for r in recordings}, key=lambda s: hashed("stratum", *s))
+    cells: dict[tuple[str, str, str], list[Recording]] = defaultdict(list)
+    for recording in sorted(recordings, key=lambda r: hashed("subset", r.name)):
         cells[recording.style, recording.part, recording.player].append(recording)
-    strata = defaultdict(list)
-    for cell in sorted(cells):
-        strata[cell[:2]].append(cell)
-    place = {}  # of a cell within its stratum, and of the stratum
-    for stratum, within in strata.items():
-        turn = generator_for(seed, "stratum", *stratum).random()
-        dealt = sorted(within, key=lambda c: generator_for(seed, "cell", *c).random())
-        for i, cell in enumerate(dealt):
-            place[cell] = (i, turn)
     out = []
-    for cell, members in cells.items():
-        ranked = sorted(members, key=lambda r: generator_for(seed, "subset", r.name).random())
-        out += [((rank, *place[cell], r.name), r) for rank, r in enumerate(ranked)]
+    for (style, part, player), members in cells.items():
+        turn = strata.index((style, part))
+        place = (players.index(player) - turn) % len(players)
+        out += [((rank, place, turn, r.name), r) for rank, r in enumerate(members)]
     return [recording for _, recording in sorted(out, key=lambda pair: pair[0])]
 
 
-def assign(recordings: list, seed: int) -> dict[str, str]:
+def assign(recordings: list[Recording], seed: int) -> dict[str, str]:
     """Recording name -> train | validation | test, 70/15/15, each recording whole.
 
     `recordings` is the whole corpus in balanced order. It is dealt in blocks of 60, the last with
@@ -61,7 +73,7 @@ def assign(recordings: list, seed: int) -> dict[str, str]:
     return out
 
 
-def _deal(recordings: list, seed: int, turn: float) -> dict[str, str]:
+def _deal(recordings: list[Recording], seed: int, turn: float) -> dict[str, str]:
     """The splits of one block.
 
     Laid out stratum by stratum, by hash within each, and dealt by largest deficit. `turn` says
@@ -82,19 +94,23 @@ def _deal(recordings: list, seed: int, turn: float) -> dict[str, str]:
     return out
 
 
-def subset(recordings: list, splits: dict[str, str], n: int) -> list:
+def subset(recordings: list[Recording], splits: dict[str, str], n: int) -> list[Recording]:
     """`n` of the recordings (0: all), in their order, with 70/15/15 of the three splits.
 
-    Every split's part is a prefix of that split, and no part shrinks where `n` grows: subsets nest.
+    Every split's part is a prefix of one order: block by block, and within a block the strata by
+    turns. So each part is balanced, and none shrinks where `n` grows: subsets nest.
     """
     if not n or n >= len(recordings):
         return recordings
     quota = {"validation": max(1, int(0.15 * n + 0.5)), "test": max(1, int(0.15 * n + 1e-9))}
     quota["train"] = n - quota["validation"] - quota["test"]
-    taken, out = dict.fromkeys(quota, 0), []
-    for recording in recordings:
-        split = splits[recording.name]
-        if taken[split] < quota[split]:
-            taken[split] += 1
-            out.append(recording)
-    return out
+    last = max(1, len(recordings) // BLOCK) - 1  # (holds what is left over, too)
+    seen: Counter[tuple] = Counter()
+    order: dict[str, list[tuple[int, int, int, str]]] = defaultdict(list)
+    for place, recording in enumerate(recordings):
+        split, block = splits[recording.name], min(place // BLOCK, last)
+        stratum = (split, block, recording.style, recording.part)
+        order[split].append((block, seen[stratum], place, recording.name))
+        seen[stratum] += 1
+    taken = {name for split, many in quota.items() for *_, name in sorted(order[split])[:many]}
+    return [r for r in recordings if r.name in taken]
