@@ -5,8 +5,12 @@ PROFILE ?= quick
 PART ?= paper
 BIN = .venv/bin
 # nbval reads a cell's messages only when it has ended, and thousands of progress bars crowd out the end
-NBVAL = TQDM_DISABLE=1 PAPER_FIGURES=data/nbval_figures $(BIN)/python -m pytest -q --nbval-lax \
-	--nbval-cell-timeout=1800 --override-ini=timeout=0 -p no:cacheprovider
+NBVAL = TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=1800 \
+	--override-ini=timeout=0 -p no:cacheprovider
+# the paper's notebooks run as they are, with figures of their own; the other parts as a tiny run
+AS_QUICK = PAPER_FIGURES=data/nbval/figures
+AS_TINY = PAPER_DATA=data/nbval/tiny PAPER_FIGURES=data/nbval/figures
+OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebooks/A*_*.ipynb)
 
 .PHONY: setup setup-test reproduce verify test check format lab benchmark clean
 
@@ -23,10 +27,13 @@ verify: setup
 	@$(BIN)/paper verify -p $(PROFILE)
 
 test: setup-test lint
-	@rm -rf data/nbval_figures
+	@rm -rf data/nbval
 	@$(BIN)/python -m pytest -q tests -n 2 --dist worksteal --durations=12 --cov --cov-report=
-	@$(NBVAL) notebooks/0[1-5]_*.ipynb
-	@PAPER_FIGURES=data/nbval_figures $(BIN)/paper verify
+	@$(AS_QUICK) $(NBVAL) notebooks/0[1-5]_*.ipynb
+	@$(AS_QUICK) $(BIN)/paper verify
+	@$(AS_TINY) TQDM_DISABLE=1 $(BIN)/paper reproduce -p tiny
+	@$(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS)
+	@$(AS_TINY) $(NBVAL) data/nbval/notebooks
 	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
 
 # for daily work: format, lint, floors, types and the fast tests, in under two minutes
@@ -51,5 +58,5 @@ benchmark: setup
 
 # keeps what took hours: data/full and data/paper have to be removed by hand
 clean:
-	rm -rf .venv build paper_lib.egg-info .mypy_cache .ruff_cache data/quick data/tiny data/nbval_figures figures/quick figures/tiny
-	@for run in data/*/; do case $$run in data/weights/) ;; *) echo "kept: $$run (rm -r it yourself)";; esac; done
+	rm -rf .venv build paper_lib.egg-info .mypy_cache .ruff_cache data/quick data/tiny data/nbval figures/quick figures/tiny
+	@for run in data/*/; do case $$run in data/weights/|data/real/) ;; *) echo "kept: $$run (rm -r it yourself)";; esac; done

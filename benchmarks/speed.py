@@ -1,8 +1,8 @@
 """How fast, and in how much memory, against the plain loop that a student would write.
 
-`make benchmark` measures five jobs, each in two ways and each way in a process of its own, the two ways
-by turns, so that a slow minute of the machine meets both. What counts is the ratio; the milliseconds are
-this machine's.
+`make benchmark` measures five jobs, each in two ways and each way in a process of its own, the two
+by turns, so that a slow minute of the machine meets both. What counts is the ratio; milliseconds
+and megabytes are this machine's.
 
 * render: a chain of SoX over a clip. Plain: pysox clip by clip. Here: `parallel.shards`.
 * embed: the frozen encoder over a clip. Plain: l3ac's modules, batches of 8. Here: `features`.
@@ -39,7 +39,7 @@ def noise(clips: int, samples: int) -> np.ndarray:
     return 0.1 * np.random.default_rng(0).standard_normal((clips, samples)).astype(np.float32)
 
 
-# --- the plain loops: nothing of this project is imported ---------------------------------------------
+# --- the plain loops: nothing of this project is imported -----------------------------------------
 
 
 def plain_network():
@@ -50,24 +50,41 @@ def plain_network():
     return EnCodec(ModelConfig(**json.loads(CONFIG.read_text())["network"]))
 
 
+def recordings() -> list[Path]:
+    """Two files of 20 s: four slices each."""
+    import soundfile
+
+    folder = Path(tempfile.mkdtemp())
+    files = [folder / f"{name}.wav" for name in ("a", "b")]
+    for file in files:
+        soundfile.write(file, noise(1, 20 * 44_100)[0], 44_100, subtype="PCM_16")
+    return files
+
+
 def plain_render() -> tuple[Callable[[], object], int]:
+    import soundfile
     import sox
     import soxr
 
-    chains = [("overdrive",), ("tremolo",), ("phaser", "reverb"), ("flanger", "reverb")] * 2
-    clean = np.zeros(10 * 44_100, np.int16)  # 5 s of silence before a clip of 5 s
-    clean[5 * 44_100 :] = 3000 * noise(1, 5 * 44_100)[0]
+    from paper_lib.sound import effects  # (the 13 effects' arguments are not part of the race)
+
+    chains, files = effects.plan("paper50", False)[::6], recordings()
 
     def work() -> None:
-        for chain in chains:
-            transformer = sox.Transformer()
-            transformer.set_globals(dither=False)
-            for effect in chain:
-                getattr(transformer, effect)()
-            out = transformer.build_array(input_array=clean, sample_rate_in=44_100)
-            soxr.resample(out[5 * 44_100 :] / 32768, 44_100, RATE)
+        for file in files:
+            samples, _ = soundfile.read(file, dtype="int16")
+            for clean in samples.reshape(4, -1):
+                for chain in chains:
+                    transformer = sox.Transformer()
+                    transformer.set_globals(dither=False)
+                    for name in chain:
+                        effect = effects.BY_NAME[name]
+                        getattr(transformer, effect.method)(**effect.arguments)
+                    led = np.concatenate([np.zeros(5 * 44_100, np.int16), clean])
+                    out = transformer.build_array(input_array=led, sample_rate_in=44_100)
+                    soxr.resample(out[5 * 44_100 :] / 32768, 44_100, RATE)
 
-    return work, len(chains)
+    return work, 4 * len(files) * len(chains)
 
 
 def plain_embed() -> tuple[Callable[[], object], int]:
@@ -129,7 +146,7 @@ def plain_head() -> tuple[Callable[[], object], int]:
     return work, 2000
 
 
-# --- the same by this project ---------------------------------------------------------------------------
+# --- the same by this project ---------------------------------------------------------------------
 
 
 class Clips:
@@ -144,17 +161,17 @@ class Clips:
 
 def here_render() -> tuple[Callable[[], object], int]:
     from paper_lib.core import config, parallel
-    from paper_lib.sound import corpus, rendering
+    from paper_lib.sound import effects, rendering, splits
 
-    run = config.load("quick", chain_plan="paper50", chains_per_slice=8)
-    found, count = corpus.recordings(run)[:4], iter(range(1000))
+    chains = effects.plan("paper50", False)[::6]
+    run = config.load("quick", include_dry=False, chains_per_slice=len(chains), lead_seconds=7.0)
+    found = [splits.Recording(file.stem, path=str(file)) for file in recordings()]
 
     def work() -> None:
-        items = {str(i): (recording, run) for i, recording in enumerate(found)}
-        folder = Path(tempfile.mkdtemp())
-        parallel.shards(rendering.render_recording, items, folder, f"render {next(count)}")
+        items = {recording.name: (recording, run) for recording in found}
+        parallel.shards(rendering.render_recording, items, Path(tempfile.mkdtemp()), "render")
 
-    return work, 8 * len(found)
+    return work, 4 * len(found) * len(chains)
 
 
 def here_embed() -> tuple[Callable[[], object], int]:
@@ -176,7 +193,7 @@ def here_training(clips: int, seconds: float, upper: bool) -> tuple[Callable[[],
     import torch
 
     from paper_lib.codec import l3ac
-    from paper_lib.core import config, machine
+    from paper_lib.core import config, loop, machine
     from paper_lib.recognition import finetune
     from paper_lib.recognition.features import EncodedClips
 
@@ -192,8 +209,10 @@ def here_training(clips: int, seconds: float, upper: bool) -> tuple[Callable[[],
             lower = model.encoder.lower(torch.from_numpy(audio)).numpy()
         data = EncodedClips(np.zeros((clips, 13), np.float32), lower)
         recipe = finetune.upper_half(run, batch=clips, share=seconds / SECONDS)
-    step = finetune.one_step(data, model, recipe, np.arange(clips))
-    return step, clips
+    task, plan = finetune.training_of(data, model, recipe, (np.arange(clips), np.arange(clips)))
+    accelerator = loop.accelerator_for("no")
+    ready = accelerator.prepare(model)
+    return lambda: loop.one_step(accelerator, ready, task, plan, 0), clips
 
 
 def here_head() -> tuple[Callable[[], object], int]:
@@ -223,7 +242,7 @@ def prepared(job: str, way: str) -> tuple[Callable[[], object], int]:
             return here_head() if own else plain_head()
 
 
-# --- measuring ------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 def peak_megabytes() -> float:
@@ -260,10 +279,9 @@ def measured(jobs: list[str], rounds: int, repeats: int) -> Iterator[dict]:
                     sys.exit(f"benchmark: {job} ({way}) failed: {done.stderr.strip()[-800:]}")
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
         ms, mb = ({w: median(o[k] for o in found[w]) for w in WAYS} for k in ("ms", "mb"))
-        yield {
-            "job": job, "plain_ms": ms["plain"], "here_ms": ms["here"], "faster": ms["plain"] / ms["here"],
-            "plain_mb": mb["plain"], "here_mb": mb["here"], "memory": mb["here"] / mb["plain"],
-        }  # fmt: skip
+        row = {f"{way}_ms": ms[way] for way in WAYS} | {f"{way}_mb": mb[way] for way in WAYS}
+        ratios = {"faster": ms["plain"] / ms["here"], "memory": mb["here"] / mb["plain"]}
+        yield {"job": job} | row | ratios
 
 
 def main() -> None:
@@ -281,8 +299,9 @@ def main() -> None:
     head = ("plain ms", "here ms", "faster", "plain MB", "here MB", "memory")
     print(f"{'job':12s}" + "".join(f"{name:>10s}" for name in head), flush=True)
     for row in measured(args.jobs or list(JOBS), args.rounds, args.repeats):
-        numbers = "{plain_ms:10.2f}{here_ms:10.2f}{faster:9.2f}x{plain_mb:10.0f}{here_mb:10.0f}{memory:9.2f}x"
-        print(f"{row['job']:12s}" + numbers.format(**row), flush=True)
+        times = "{job:12s}{plain_ms:10.2f}{here_ms:10.2f}{faster:9.2f}x"
+        sizes = "{plain_mb:10.0f}{here_mb:10.0f}{memory:9.2f}x"
+        print((times + sizes).format(**row), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,16 +103,20 @@ def test_the_parameter_cells_repeat_the_quick_profile():
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
-def test_no_cell_overwrites_a_parameter(path):
-    """Otherwise running the first cells again in JupyterLab would read a result as a parameter."""
+def test_no_cell_overwrites_a_parameter_or_a_module(path):
+    """Else the first cells, run again in JupyterLab, would read a result as a parameter.
+
+    And a later cell would find a string where it expects a module.
+    """
+    taken = set(config.names())
     for cell in nbformat.read(path, 4).cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-            bound = {
-                n.id
-                for n in ast.walk(ast.parse(cell.source))
-                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            }
-            assert not bound & set(config.names()), (path.name, bound & set(config.names()))
+        if cell.cell_type != "code" or "parameters" in cell.metadata.get("tags", []):
+            continue
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assert not bound & taken, (path.name, bound & taken)
+        imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+        taken |= {alias.asname or alias.name for one in imports for alias in one.names}
 
 
 def test_an_executed_notebook_is_stored_with_the_parameters_it_ran_with():

@@ -117,12 +117,12 @@ SCRIPT = """
     torch.manual_seed(0)
     for p in start.head.parameters(): torch.nn.init.normal_(p, std=0.05)
     if len(sys.argv) > 2:
-        true, count = loop._step, []
+        true, count = loop.one_step, []
         def step(*args):
             count.append(1)
             if len(count) == 4: os._exit(7)
             return true(*args)
-        loop._step = step
+        loop.one_step = step
     _, history = finetune.finetune(run, data, recipe, start, sys.argv[1], rows)
     if not int(os.environ.get("RANK", 0)): print("HISTORY", history.to_json())
 """

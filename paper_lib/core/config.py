@@ -101,7 +101,7 @@ class FineTuning:
     upper_head_rate: Above0 = 1e-3  # of the head (muon: and of the rest)
     upper_seconds: NotNegative = 1.5  # of a clip in a step, drawn anew each epoch (0: all of it)
     upper_batch: Positive = 16
-    upper_epochs: Count = 16
+    upper_epochs: Count = 24
     encoder_rate: NotNegative = 1e-5  # then end to end (the paper: 1e-5)
     finetune_head_rate: Above0 = 3e-5  # (the paper: 1e-3)
     finetune_batch: Positive = 4  # the paper accumulates 4 x 8

@@ -115,7 +115,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
         for step in range(progress.step, plan.steps):
             if step % plan.per_epoch == 0 and waited(step // plan.per_epoch):
                 break
-            progress.loss += _step(accelerator, model, task, plan, step)
+            progress.loss += one_step(accelerator, model, task, plan, step)
             for schedule in task.schedules:
                 schedule.step()
             task.after(step)
@@ -141,7 +141,9 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     return Result(kept.weights(), progress.best_epoch, pd.DataFrame(progress.history))
 
 
-def _step(accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, step: int) -> float:
+def one_step(
+    accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, step: int
+) -> float:
     """One step of the optimisers.
 
     Returns this process's share of the mean loss over the step's examples.

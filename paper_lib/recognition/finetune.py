@@ -212,6 +212,19 @@ def train_recognizer(
 
     Returns the result, and the model with the kept epoch's weights.
     """
+    result = loop.train(*training_of(clips, model, recipe, rows), folder)
+    model = model.cpu()
+    model.load_state_dict(result.weights)
+    return result, model.eval()
+
+
+def training_of(
+    clips: Dataset | EncodedClips,
+    model: EffectRecognizer,
+    recipe: Recipe,
+    rows: tuple[np.ndarray, np.ndarray],
+) -> tuple[loop.Task, loop.Plan]:
+    """What the loop needs to train `model` by `recipe`, on rows to learn from and to choose on."""
     train, validation = rows
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
@@ -256,11 +269,7 @@ def train_recognizer(
         label=f"{recipe.part} of the encoder",
     )
     schedules = [warm_cosine(one, steps, recipe.warmup) for one in steppers]
-    task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
-    result = loop.train(task, plan, folder)
-    model = model.cpu()
-    model.load_state_dict(result.weights)
-    return result, model.eval()
+    return loop.Task(model, examples, loss, steppers, schedules, evaluate), plan
 
 
 def excerpts(
