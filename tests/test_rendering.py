@@ -17,7 +17,7 @@ import soundfile
 
 from paper_lib import PaperError
 from paper_lib.core import config, paths, stages
-from paper_lib.sound import audio, corpus, effects, rendering
+from paper_lib.sound import audio, corpus, effects, plucked, rendering
 
 ALIASES = {
     "fbdelay": "feedback_delay",
@@ -36,6 +36,34 @@ def test_the_oracles_files_come_out_again(oracle):
         wanted, _ = soundfile.read(file, dtype="int16")
         chain = tuple(ALIASES.get(name, name) for name in file.stem.split("_"))
         assert np.array_equal(wanted, rendering.render(clean, rate, chain)), file.name  # to the bit
+
+
+# Table 1 as a SoX command line, written down from the paper and SoX's manual, not from this package
+SOX = {
+    "overdrive": "overdrive 5 20",
+    "distortion": "overdrive 15 20",
+    "flanger": "flanger 0 5 0 71 0.5 sine 50 linear",
+    "phaser": "phaser 0.8 0.74 3 0.4 0.5 -s",
+    "tremolo": "tremolo 6 40",
+    "reverb": "reverb 80 50 100 100 0 0",
+    "feedback_delay": "echos 0.8 0.5 200 0.4 400 0.2 600 0.1",
+    "slapback_delay": "echo 0.8 0.5 200 0.4 400 0.2 600 0.1",
+    "low_boost": "bass 10 200 0.5s",
+    "high_reduct": "treble -20 8000 0.5s",
+}
+
+
+def test_a_chain_is_the_sox_command_of_table_1(tmp_path):
+    """Bit for bit, also where the oracle's clips are not at hand."""
+    clean = audio.to_int16(plucked.play(plucked.names()[0], 2.0))
+    soundfile.write(tmp_path / "clean.wav", clean, plucked.RATE, subtype="PCM_16")
+    for chain in (*((name,) for name in SOX), ("overdrive", "flanger", "reverb", "low_boost")):
+        words = " ".join(SOX[name] for name in chain).split()
+        command = ["sox", "-D", tmp_path / "clean.wav", tmp_path / "out.wav", *words]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        wanted, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+        ours = rendering.render(clean, plucked.RATE, chain)
+        assert np.array_equal(wanted[: len(clean)], ours), chain
 
 
 @pytest.fixture

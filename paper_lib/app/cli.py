@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import PaperError
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def verb(name, run, text, profile=True):
+    def verb(name: str, run: Callable, text: str, profile: bool = True) -> argparse.ArgumentParser:
         one = verbs.add_parser(name, help=text, description=text)
         one.set_defaults(run=run)
         if profile:
@@ -54,6 +55,15 @@ def parser() -> argparse.ArgumentParser:
             )
         return one
 
+    _add_runs(verb)
+    _add_stages(verb)
+    _add_sounds(verb)
+    _add_making(verb)
+    return top
+
+
+def _add_runs(verb: Callable) -> None:
+    """Before, during and after a run of the study."""
     verb("doctor", doctor, "what is missing on this machine, and the remedy", False).add_argument(
         "--mend",
         action="store_true",
@@ -68,32 +78,24 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--only", default="", metavar="NN", help="run this notebook alone")
     one.add_argument("--part", default="paper", help="paper (default), codec, ... or all")
     verb("verify", verify, "compare a run with the published reference, artefact by artefact")
-    one = verb(
-        "render-dataset", render_dataset, "make the data set of a profile, here or on a cluster"
-    )
-    one.add_argument(
-        "--scheduler",
-        default="",
-        metavar="tcp://HOST:PORT",
-        help="a Dask scheduler (default: the profile's)",
-    )
-    one = verb(
-        "embed-dataset", embed_dataset, "embed the data set of a profile, here or on a cluster"
-    )
+
+
+def _add_stages(verb: Callable) -> None:
+    """Single stages, here or on a cluster; what vouches for their code."""
+    address = {"metavar": "tcp://HOST:PORT", "help": "a Dask scheduler (default: the profile's)"}
+    text = "make the data set of a profile, here or on a cluster"
+    verb("render-dataset", render_dataset, text).add_argument("--scheduler", default="", **address)
+    text = "embed the data set of a profile, here or on a cluster"
+    one = verb("embed-dataset", embed_dataset, text)
     one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
-    one.add_argument(
-        "--scheduler",
-        default="",
-        metavar="tcp://HOST:PORT",
-        help="a Dask scheduler (default: the profile's)",
-    )
-    one = verb(
-        "accept",
-        accept,
-        "say that a stage's present code gives the results of its declared version",
-        False,
-    )
+    one.add_argument("--scheduler", default="", **address)
+    text = "say that a stage's present code gives the results of its declared version"
+    one = verb("accept", accept, text, False)
     one.add_argument("stage", nargs="+", help="names in stages.toml, or all")
+
+
+def _add_sounds(verb: Callable) -> None:
+    """For one's own recordings."""
     one = verb("render", render, "apply a chain of effects to an audio file", False)
     one.add_argument("input")
     one.add_argument("output")
@@ -117,15 +119,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument("--model", help="ask the recognizer saved in this folder")
+
+
+def _add_making(verb: Callable) -> None:
+    """What a run begins with, and what becomes of it."""
     verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument(
         "what", choices=["guitarset", "weights"]
     )
-    one = verb(
-        "pretrain",
-        pretrain,
-        "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)",
-        False,
-    )
+    text = "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)"
+    one = verb("pretrain", pretrain, text, False)
     one.add_argument("folder")
     one.add_argument("--steps", type=int, default=4500)
     one.add_argument("--threads", type=int, default=2)
@@ -153,7 +155,6 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     one = verb("publish", publish, "make the present run the published reference (maintainers)")
     one.add_argument("--part", default="all", help="this part's artefacts alone")
-    return top
 
 
 def _profile(args):

@@ -262,7 +262,7 @@ def causal(encoder: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv1d) and module.padding != (0,):
             module.behind = (module.kernel_size[0] - 1) * module.dilation[0]
             module.padding = (0,)
-            module.register_forward_pre_hook(lambda m, given: F.pad(given[0], (m.behind, 0)))
+            module.register_forward_pre_hook(lambda m, inputs: F.pad(inputs[0], (m.behind, 0)))
     for branch in encoder.blocks[0].blocks:
         branch[0] = CausalTrendPool(branch[0].kernel_size)
     return encoder

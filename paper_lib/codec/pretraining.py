@@ -265,9 +265,7 @@ class Options:
 def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
     """Train (or resume) a codec in `folder`, with its learning curve in curve.csv.
 
-    A step: the embedding of some crops has to give `Probe`'s targets; every so manyth step a
-    quarter of that audio, peak-normalised, is also reconstructed. Returns the moving average of the
-    weights.
+    Returns the moving average of the weights.
     """
     if options.network and options.start:
         raise PaperError(
@@ -278,11 +276,28 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
     folder.mkdir(parents=True, exist_ok=True)
     _same_options(folder, options)
     source = _source(folder, options.takes)
-    held_out = batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
     if options.start:
         model = codec.load(options.start)
     else:
         model = codec.build(ModelConfig(**(options.network or SMALL)))
+    task, plan, average = training_of(model, options, source)
+    curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
+    text = curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    paths.write_beside(folder / "curve.csv", text)
+    out = codec.build(model.mc)  # (a fresh one: copies of weight-normed modules share their class)
+    out.load_state_dict(average.module[0].cpu().state_dict())
+    return out
+
+
+def training_of(
+    model: EnCodec, options: Options, source: np.ndarray
+) -> tuple[loop.Task, loop.Plan, torch.optim.swa_utils.AveragedModel]:
+    """What the loop needs, and the moving average of codec and probe that it leaves.
+
+    A step: the embedding of some crops has to give `Probe`'s targets; every so manyth step a
+    quarter of that audio, peak-normalised, is also reconstructed.
+    """
+    held_out = batch(clips(HELD_OUT, 4), -1, 16, 2 * RATE)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     samples = int(options.seconds * RATE)
     probe = Probe(model.mc.feature_dim, model.mc.hop_length)
@@ -341,13 +356,7 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         checkpoint_every=options.note_every,
         label="pretraining",
     )
-    curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
-    paths.write_beside(
-        folder / "curve.csv", curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    )
-    out = codec.build(model.mc)  # (a fresh one: copies of weight-normed modules share their class)
-    out.load_state_dict(average.module[0].cpu().state_dict())
-    return out
+    return task, plan, average
 
 
 def _same_options(folder: Path, options: Options) -> None:

@@ -101,7 +101,7 @@ class FineTuning:
     upper_head_rate: Above0 = 1e-3  # of the head (muon: and of the rest)
     upper_seconds: NotNegative = 1.5  # of a clip in a step, drawn anew each epoch (0: all of it)
     upper_batch: Positive = 16
-    upper_epochs: Count = 24
+    upper_epochs: Count = 20
     encoder_rate: NotNegative = 1e-5  # then end to end (the paper: 1e-5)
     finetune_head_rate: Above0 = 3e-5  # (the paper: 1e-3)
     finetune_batch: Positive = 4  # the paper accumulates 4 x 8
@@ -244,7 +244,7 @@ def from_notebook(variables: dict) -> Profile:
     Pass ``globals()``. What this notebook's cell does not hold is taken from the profile's own
     file, if it has one, so that a notebook opened by hand reads the same run as its neighbours.
     """
-    given = {k: variables[k] for k in names() if k in variables}
-    file = paths.PROFILES / f"{given.get('profile', '')}.yaml"
+    named = {k: variables[k] for k in names() if k in variables}
+    file = paths.PROFILES / f"{named.get('profile', '')}.yaml"
     known = _read(file) if file.exists() else {}
-    return build(known | given, "the notebook's parameters cell")
+    return build(known | named, "the notebook's parameters cell")

@@ -41,7 +41,7 @@ class Recipe:
     warmup: float = 0.1
     precision: str = "no"
     seed: int = 0
-    checkpoint_every: int = 8  # steps
+    checkpoint_every: int = 32  # steps
 
 
 def end_to_end(profile: Profile, **changes) -> Recipe:
