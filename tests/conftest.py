@@ -31,6 +31,11 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long comes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     """Data and figures of every test lie in its own folder (a fixture may point them elsewhere)."""

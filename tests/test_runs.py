@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import test_codec
 import yaml
+from filelock import FileLock
 
 from paper_lib.app import notebooks
 from paper_lib.core import config, paths, stages
@@ -38,8 +39,21 @@ def run_in(folder: Path, *command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """The checkout's present files in a repository of their own; Part I of `tiny` is run in it."""
-    folder = tmp_path_factory.mktemp("clone") / "checkout"
+    """The checkout's present files in a repository of their own; Part I of `tiny` is run in it.
+
+    Made once for all pytest workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, ready = base / "clone" / "checkout", base / "clone" / "ready"
+    with FileLock(base / "clone.lock"):
+        if not ready.exists():
+            _make_clone(folder)
+            ready.touch()
+    return folder
+
+
+def _make_clone(folder: Path) -> None:
     files = run_in(paths.ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
     for name in files:
         if (paths.ROOT / name).exists():
@@ -49,7 +63,6 @@ def clone(tmp_path_factory) -> Path:
     for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "all")):
         run_in(folder, "git", *words)
     run_in(folder, sys.executable, "-m", "paper_lib", "reproduce", "-p", "tiny")
-    return folder
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -92,7 +105,7 @@ def test_a_run_leaves_git_clean_also_where_the_last_bits_differ(clone):
     """
     values = yaml.safe_load((paths.PROFILES / "tiny.yaml").read_text()) | {
         "profile": "other",
-        "threads": 1,
+        "threads": 2,
     }
     (clone.parent / "other.yaml").write_text(yaml.safe_dump(values))
     nudge = (
@@ -133,6 +146,7 @@ published = test_codec.published  # a fixture: the files of the loopback hub
 
 def small_profile(**changes) -> config.Profile:
     few = {
+        "threads": 1,
         "head_epochs": 5,
         "head_seeds": 1,
         "upper_epochs": 1,
@@ -187,7 +201,7 @@ def test_the_papers_own_condition_runs_as_far_as_this_machine_can(
     address = serve(test_codec.hub_server(published, declared, {}))
     script = (
         "import test_runs as t; from paper_lib.core import config\n"
-        "run = config.load('paper', profile='small_paper', chain_plan='singles',"
+        "run = config.load('paper', profile='small_paper', threads=1, chain_plan='singles',"
         f" corpus_path={str(tmp_path / 'guitarset')!r}, slice_seconds=1.0, chains_per_slice=4,"
         " head_epochs=3, head_seeds=1, finetune_epochs=1, finetune_clips=16)\n"
         "t.through_part_1(run)\n"

@@ -87,7 +87,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     holders = {"model": plain} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
-    progress = kept.load(accelerator.device)
+    progress = kept.load()
 
     def close(epoch: int, loss: float) -> None:
         row = {"epoch": epoch, "train_loss": loss} | task.evaluate(plain, epoch)
@@ -121,11 +121,11 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
             task.after(step)
             progress.step = step + 1
             bar.update(1)
-            if (step + 1) % plan.per_epoch == 0 or step + 1 == plan.steps:
+            closes = (step + 1) % plan.per_epoch == 0 or step + 1 == plan.steps
+            if closes:
                 epoch = step // plan.per_epoch + 1
                 heard = (step % plan.per_epoch) + 1
-                total = accelerator.reduce(torch.tensor(progress.loss, dtype=torch.float64))
-                loss = float(total) / heard
+                loss = _over_processes(accelerator, progress.loss) / heard
                 if not np.isfinite(loss):
                     raise PaperError(
                         f"training {plan.label} diverged in epoch {epoch} (the loss is not "
@@ -134,11 +134,14 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
                 progress.loss = 0.0
                 close(epoch, loss)
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if plan.checkpoint_every and (
-                (step + 1) % plan.checkpoint_every == 0 or progress.loss == 0.0
-            ):
-                kept.save(progress)
+            if plan.checkpoint_every and ((step + 1) % plan.checkpoint_every == 0 or closes):
+                kept.save(progress, _over_processes(accelerator, progress.loss))
     return Result(kept.weights(), progress.best_epoch, pd.DataFrame(progress.history))
+
+
+def _over_processes(accelerator: Accelerator, value: float) -> float:
+    """The sum of every process's `value`."""
+    return float(accelerator.reduce(torch.tensor(value, dtype=torch.float64)))
 
 
 def one_step(
@@ -214,19 +217,23 @@ class _Kept:
             )
         return self.best
 
-    def save(self, progress: _Progress) -> None:
+    def save(self, progress: _Progress, loss: float) -> None:
         if self.folder:
             parts = {name: one.state_dict() for name, one in self.holders.items()}
-            _write(self.folder / "checkpoint.pt", parts | {"state": asdict(progress)})
+            _write(
+                self.folder / "checkpoint.pt", parts | {"state": asdict(progress) | {"loss": loss}}
+            )
 
-    def load(self, device: torch.device) -> _Progress:
+    def load(self) -> _Progress:
         """Put back what a killed training had saved; its progress, or that of a new one."""
         if self.folder is None or not (self.folder / "checkpoint.pt").exists():
             return _Progress()
-        saved = torch.load(self.folder / "checkpoint.pt", map_location=device, weights_only=True)
+        saved = torch.load(self.folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         for name, one in self.holders.items():
             one.load_state_dict(saved[name])
         progress = _Progress(**saved["state"])
+        if machine.rank():
+            progress.loss = 0.0  # (what is saved is the sum over processes)
         if progress.best_epoch:
             self.best = torch.load(self.folder / "best.pt", weights_only=True)
         return progress

@@ -36,9 +36,19 @@ def make_deterministic(threads: int, tf32: bool = False) -> None:
             libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep what was freed
         except (OSError, AttributeError):
             pass  # another C library: slower, never wrong
-    torch.set_num_threads(max(1, min(threads, cores())))
+    torch.set_num_threads(torch_threads(threads))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+
+
+def torch_threads(wanted: int) -> int:
+    """As many of torch's threads as wanted and as there are cores: part of a stage's key.
+
+    How many items are worked on at a time (`cores`) does not count: sums depend on threads.
+    """
+    import joblib
+
+    return max(1, min(wanted, joblib.cpu_count()))
 
 
 def cores() -> int:

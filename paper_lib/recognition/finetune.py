@@ -176,8 +176,9 @@ def finetune(
         _same_lower_half(profile, start, name)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
+    threads = machine.torch_threads(profile.threads)
     made = stages.Stage(
-        "finetuned", paths.model(profile.profile, name), parameters, inputs, profile.threads
+        "finetuned", paths.model(profile.profile, name), parameters, inputs, threads
     )
     with made.opened() as work:
         if work:
