@@ -145,7 +145,7 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
         fontsize=8,
     )
     axis.set_ylim(0, 1.03)
-    axis.set_ylabel("F1 (95 % interval over recordings)")
+    axis.set_ylabel("F1 (95 % interval)")
     axis.legend(
         fontsize=8, ncol=len(models) + 2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False
     )

@@ -10,7 +10,6 @@ import io
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -73,9 +72,9 @@ class Report:
 
 
 def _cell(value) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return "" if value is None else str(value)
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _markdown(frame: pd.DataFrame) -> str:
