@@ -9,7 +9,7 @@ NBVAL = TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeo
 	--override-ini=timeout=0 -p no:cacheprovider
 # the paper's notebooks run as they are, with figures of their own; the other parts as a tiny run
 AS_QUICK = PAPER_FIGURES=data/nbval/figures
-AS_TINY = PAPER_DATA=data/nbval/tiny PAPER_FIGURES=data/nbval/figures
+AS_TINY = PAPER_DATA=data/nbval/data PAPER_FIGURES=data/nbval/figures
 OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebooks/A*_*.ipynb)
 
 .PHONY: setup setup-test reproduce verify test check format lab benchmark clean
@@ -28,7 +28,8 @@ verify: setup
 
 test: setup-test lint
 	@rm -rf data/nbval
-	@$(BIN)/python -m pytest -q tests -n 2 --dist worksteal --durations=12 --cov --cov-report=
+	@PAPER_KEEP_TINY=data/nbval $(BIN)/python -m pytest -q tests -n 2 --dist worksteal --durations=12 \
+		--cov --cov-report=
 	@$(AS_QUICK) $(NBVAL) notebooks/0[1-5]_*.ipynb
 	@$(AS_QUICK) $(BIN)/paper verify
 	@$(AS_TINY) TQDM_DISABLE=1 $(BIN)/paper reproduce -p tiny
