@@ -282,21 +282,18 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
 
     def notebook(name: str, *tables: str) -> None:
+        made = [f"{table}.csv" for table in tables]
         lines = [
-            "import pandas as pd",
-            "from paper_lib.core import config, paths, stages",
-            "from paper_lib.report import writer",
-            f"out = writer.Report(config.load('tiny'), {name!r})",
+            "from paper_lib.core import manifest, paths, stages",
+            f"stage = stages.Stage('dataset', paths.data('tiny') / {name!r}, {{}}, {{}})",
+            "with stage.opened() as work:",
+            "    work and stage.finish('made')",
+            f"files = [paths.figures('tiny') / name for name in {made!r}]",
+            "for file in files:",
+            "    paths.write_beside(file, 'x,y')",
+            f"manifest.record('tiny', files, {name!r}, {{}})",
         ]
-        lines += [
-            f"stage = stages.Stage('head', paths.data('tiny') / {name!r}, {{}}, {{}})",
-            "with stage.opened() as work:\n    work and stage.finish('made')",
-        ]
-        cell = nbformat.v4.new_code_cell(
-            "\n".join(
-                lines + [f"out.table({table!r}, pd.DataFrame({{'x': [1]}}))" for table in tables]
-            )
-        )
+        cell = nbformat.v4.new_code_cell("\n".join(lines))
         nbformat.write(
             nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}}),
             tmp_path / f"{name}.ipynb",

@@ -10,7 +10,7 @@ training hears the same.
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import lfilter
+import scipy
 
 from ..core.random import generator_for
 
@@ -56,7 +56,9 @@ def _tone(rng, n: int, rate: int) -> np.ndarray:
 
 def _noise(rng, n: int, rate: int) -> np.ndarray:
     pole = rng.uniform(0.0, 0.98) * np.exp(2j * np.pi * rng.uniform(0, 0.5))
-    return lfilter([1.0], [1.0, -2 * pole.real, abs(pole) ** 2], rng.standard_normal(n))
+    return scipy.signal.lfilter(
+        [1.0], [1.0, -2 * pole.real, abs(pole) ** 2], rng.standard_normal(n)
+    )
 
 
 def _voice(rng, n: int, rate: int) -> np.ndarray:
@@ -65,7 +67,7 @@ def _voice(rng, n: int, rate: int) -> np.ndarray:
     for formant in VOWELS[rng.integers(len(VOWELS))]:
         radius = np.exp(-np.pi * 80 / rate)
         angle = 2 * np.pi * formant * rng.uniform(0.9, 1.1) / rate
-        x = lfilter([1 - radius], [1.0, -2 * radius * np.cos(angle), radius**2], x)
+        x = scipy.signal.lfilter([1 - radius], [1.0, -2 * radius * np.cos(angle), radius**2], x)
     return x
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve, lfilter
+import scipy  # (scipy.signal is loaded when it is first used: it takes two seconds)
 
 from ..core.random import generator_for
 
@@ -134,7 +134,9 @@ def note(
         angle = 2 * np.pi * (f + detune) / RATE
         for a, r, w in zip(amplitude * share, radius, angle, strict=True):
             if abs(a) > 1e-4:
-                out += a * lfilter([0, r * np.sin(w)], [1, -2 * r * np.cos(w), r * r], excitation)
+                out += a * scipy.signal.lfilter(
+                    [0, r * np.sin(w)], [1, -2 * r * np.cos(w), r * r], excitation
+                )
     click = rng.standard_normal(int(0.004 * RATE)) * np.exp(-np.linspace(0, 6, int(0.004 * RATE)))
     out[: len(click)] += 1.5 * player.pick_noise * click[:n]
     attack, release = int(0.001 * RATE), min(n, int(0.03 * RATE))
@@ -163,7 +165,7 @@ def body(player: Player) -> np.ndarray:
     response *= 1.2e-4
     noise = generator_for(0, "room", player.air_mode).standard_normal(len(t))
     tail = noise * np.exp(-6.91 * t / 0.35)
-    response += 0.006 * lfilter([0.5, 0.5], [1], tail)  # a small, dry room
+    response += 0.006 * scipy.signal.lfilter([0.5, 0.5], [1], tail)  # a small, dry room
     response[0] += 0.8
     return response
 
@@ -237,8 +239,8 @@ def play(name: str, seconds: float) -> np.ndarray:
             stop = min(len(out), start + len(sound))
             out[start:stop] += sound[: stop - start]
     n = round(seconds * RATE)
-    out = fftconvolve(out, body(player))[:n]
+    out = scipy.signal.fftconvolve(out, body(player))[:n]
     out *= 10 ** ((player.level_db + rng.normal(0, 1.5)) / 20) / (np.sqrt(np.mean(out**2)) + 1e-9)
-    noise = lfilter([1], [1, -0.9], rng.standard_normal(n))
+    noise = scipy.signal.lfilter([1], [1, -0.9], rng.standard_normal(n))
     out += noise / noise.std() * 10 ** (player.room_noise_db / 20)
     return np.clip(out, -0.99, 0.99).astype(np.float32)
