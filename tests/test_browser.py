@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_notebook_01_runs_in_jupyterlab(tmp_path):
     from selenium import webdriver
     from selenium.webdriver.common.by import By

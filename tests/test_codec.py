@@ -130,6 +130,7 @@ def test_the_fast_way_has_l3acs_gradients():
             assert (one.grad - two.grad).norm() <= 1e-3 * two.grad.norm() + 1e-8, name
 
 
+@pytest.mark.slow
 def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_path):
     run, data, array = small
     monkeypatch.setenv("PAPER_DATA", str(tmp_path))

@@ -28,6 +28,7 @@ def test_doctor_finds_everything_here_and_names_what_is_missing(command, tmp_pat
     assert done.returncode == 1 and "NOT  SoX not found: install SoX 14.4.2" in done.stdout
 
 
+@pytest.mark.slow
 def test_plan_counts_clips_disk_and_time(command):
     done = command("plan", "-p", "quick")
     assert done.returncode == 0, done.stderr
@@ -53,6 +54,7 @@ def test_render_is_the_oracles_renderer(command, oracle, tmp_path):
     assert rate == 44_100 and np.array_equal(theirs, ours)
 
 
+@pytest.mark.slow
 def test_a_rendered_file_does_not_begin_with_soxs_click(command, tmp_path):
     soundfile.write(tmp_path / "nothing.wav", np.zeros(22_050), 44_100)
     for lead, loudest in (((), (0, 2)), (("--lead", 0), (1000, 5000))):
@@ -62,6 +64,7 @@ def test_a_rendered_file_does_not_begin_with_soxs_click(command, tmp_path):
         assert loudest[0] <= peak <= loudest[1]
 
 
+@pytest.mark.slow
 def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
     tone = make_tone(tmp_path / "a.wav", 1.0)
     fails(
@@ -91,6 +94,7 @@ def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
     assert not (tmp_path / "b.wav").exists()
 
 
+@pytest.mark.slow
 def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path, make_tone):
     run, data, _ = small
     finetune.starting_point(run, data).save_pretrained(tmp_path / "model")
@@ -108,6 +112,7 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
     fails(command("recognize", tone, "--model", tmp_path / "model", "--window", 0), "window")
 
 
+@pytest.mark.slow
 def test_unknown_profile_notebook_and_reference(command):
     fails(command("plan", "-p", "huge"), "no profile 'huge'")
     fails(
@@ -129,6 +134,7 @@ def test_reproduce_without_sox_stops_at_once(command, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named_and_an_earlier_stage_is_asked_for(command):
     done = command("reproduce", "-p", "tiny", "--from", "03")
     fails(done, "notebook 03_fine_tuning, cell [2] failed", "run notebook 01_render_dataset first")

@@ -15,7 +15,7 @@ import yaml
 
 from paper_lib import PaperError
 from paper_lib.app import notebooks
-from paper_lib.core import config, manifest, paths, stages, verify
+from paper_lib.core import config, machine, manifest, paths, stages, verify
 from paper_lib.report import tables, writer
 
 
@@ -189,6 +189,13 @@ def test_environment_yml_and_pyproject_and_the_locks_name_the_same_packages():
     assert not {"selenium", "pytest", "mypy"} & set(run), (
         "a user of the library does not install these"
     )
+
+
+def test_the_doctor_asks_a_run_for_no_package_of_the_tests():
+    """Else `make reproduce` stops in a fresh environment where `make test` was not run first."""
+    run = pins("requirements.lock")
+    plain = {name.replace("sklearn", "scikit-learn").replace("_", "-") for name in machine.PACKAGES}
+    assert plain <= set(run)
 
 
 def test_every_published_artefact_is_in_its_manifest_and_unaltered():

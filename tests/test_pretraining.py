@@ -72,6 +72,7 @@ def test_si_sdr_by_hand():
 
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.5])
+@pytest.mark.slow
 def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path, monkeypatch):
     options = pretraining.Options(
         steps=4, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, adversarial=adversarial

@@ -166,6 +166,7 @@ def content(folder):
     return {p.name: stages.digest(p) for p in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
     run = config.load("tiny", recordings=8)
     whole = rendering.render_dataset(run).folder

@@ -169,6 +169,7 @@ def through_part_1(run: config.Profile) -> tuple[rendering.Dataset, np.ndarray]:
     return data, finetune.predictions(run, data, model)[1]
 
 
+@pytest.mark.slow
 def test_real_clips_of_any_folder_run_through(oracle):
     run = small_profile(
         profile="mine",
@@ -233,6 +234,7 @@ def test_the_papers_own_condition_runs_as_far_as_this_machine_can(
     assert np.load(paths.embedding("small_paper", "frozen") / "embedding.npy").shape == (32, 3, 128)
 
 
+@pytest.mark.slow
 def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path):
     """`papermill NB OUT -f profile.yaml` from the notebooks' folder, without our command."""
     papermill = (
@@ -252,6 +254,7 @@ def test_plain_papermill_with_a_profile_file_is_the_same_run(tmp_path):
     assert rendering.stage(config.load("tiny"), []).current(), "the command would make it again"
 
 
+@pytest.mark.slow
 def test_solutions_of_the_exercises_are_right():
     """Each notebook ends with a stub and its check.
 
@@ -302,6 +305,7 @@ def write(tmp_path, monkeypatch):
     return notebook
 
 
+@pytest.mark.slow
 def test_a_spoilt_table_or_a_deleted_stage_is_made_again_and_nothing_before_it(write, capsys):
     run, names = config.load("tiny"), ("01_first", "02_second", "03_third")
     for name in names:
@@ -321,6 +325,7 @@ def test_a_spoilt_table_or_a_deleted_stage_is_made_again_and_nothing_before_it(w
         assert skipped() == left and table.read_bytes() == whole and stage.exists()
 
 
+@pytest.mark.slow
 def test_what_a_notebook_no_longer_makes_is_removed_whichever_notebook_the_run_began_with(write):
     run = config.load("tiny")
     write("01_first", "one")

@@ -290,6 +290,7 @@ def test_changed_code_is_seen_where_it_runs_and_nowhere_else(module, old, new, s
     assert seen == stale
 
 
+@pytest.mark.slow
 def test_the_real_stages_hang_on_what_they_run():
     def changed(module: str, old: str, new: str) -> set[str]:
         assert old in code._SOURCES[module], old
@@ -363,6 +364,7 @@ def test_items_that_are_done_are_not_done_again(tmp_path):
     assert [int(np.load(f)["x"][0]) for f in files] == [0, 2, 4, 6, 8, 10]
 
 
+@pytest.mark.slow
 def test_several_processes_leave_the_same_shards(tmp_path, monkeypatch):
     items = {f"{i}": (i,) for i in range(5)}
     parallel.shards(double, items, tmp_path / "one", "x")
@@ -374,6 +376,7 @@ def test_several_processes_leave_the_same_shards(tmp_path, monkeypatch):
     assert one == two and len(one) == 5
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
     with pytest.raises(PaperError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         parallel.shards(double, {"0": (0,)}, tmp_path, "x", "tcp://127.0.0.1:9")

@@ -17,6 +17,19 @@ from . import paths
 from .errors import PaperError
 
 SOX_VERSION = "14.4.2"
+PACKAGES = (  # that a run imports (all in requirements.lock; what tests need is not asked for)
+    "numpy",
+    "pandas",
+    "sklearn",
+    "seaborn",
+    "sox",
+    "l3ac",
+    "accelerate",
+    "papermill",
+    "jupyterlab",
+    "huggingface_hub",
+    "mirdata",
+)
 
 
 def make_deterministic(threads: int, tf32: bool = False) -> None:
@@ -169,20 +182,7 @@ def doctor(mend: bool = False) -> list[tuple[bool, str]]:
     right = version == SOX_VERSION
     remedy = "" if right else f": install SoX {SOX_VERSION} (Debian: apt-get install sox)"
     lines.append((right, f"SoX {version or 'not found'}{remedy}"))
-    for name in (
-        "numpy",
-        "pandas",
-        "sklearn",
-        "seaborn",
-        "sox",
-        "l3ac",
-        "accelerate",
-        "papermill",
-        "jupyterlab",
-        "nbval",
-        "huggingface_hub",
-        "mirdata",
-    ):
+    for name in PACKAGES:
         found = importlib.util.find_spec(name) is not None
         if not found:
             lines.append((False, f"package {name} is missing: run make setup"))
