@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def task(dropout: float = 0.3, spy=lambda step: None, rate: float = 0.05) -> loo
 
     def evaluate(model, epoch):
         with torch.no_grad():
-            return {"score": -float((model.eval()(X)[:, 0] - Y).square().mean())}
+            found = model.eval()(X)[:, 0]
+        return {"score": -float((found - Y).square().mean()), "found": found}
 
     optimiser = torch.optim.AdamW(model.parameters(), rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 - s / 40)
@@ -46,7 +48,9 @@ PLAN = loop.Plan(
 
 def same(one: loop.Result, other: loop.Result) -> bool:
     weights = all(torch.equal(v, other.weights[k]) for k, v in one.weights.items())
-    return weights and one.history.equals(other.history) and one.epoch == other.epoch
+    answers = torch.equal(one.answers["found"], other.answers["found"])
+    same_course = one.history.equals(other.history) and one.epoch == other.epoch
+    return weights and answers and same_course
 
 
 def test_it_learns_and_keeps_the_best_epoch():
@@ -54,6 +58,18 @@ def test_it_learns_and_keeps_the_best_epoch():
     assert list(result.history.epoch) == list(range(6)) and np.isnan(result.history.train_loss[0])
     assert result.history.score[5] > result.history.score[0]
     assert result.epoch == result.history.score[1:].idxmax()
+    kept = task().model.eval()
+    kept.load_state_dict(result.weights)
+    with torch.no_grad():  # the evaluation of that epoch
+        assert torch.equal(kept(X)[:, 0], result.answers["found"])
+
+
+def test_an_evaluation_that_is_not_due_leaves_the_training_as_it_is():
+    every, seldom = (loop.train(task(), replace(PLAN, evaluate_every=n)) for n in (1, 2))
+    assert list(seldom.history.score.dropna().index) == [0, 2, 4, 5]  # and after the last epoch
+    shared = seldom.history.score.dropna()
+    assert shared.equals(every.history.score[shared.index])
+    assert seldom.history.train_loss.equals(every.history.train_loss)
 
 
 @pytest.mark.parametrize("at", [0, 5, 6, 17, 29])
@@ -74,8 +90,6 @@ def test_a_killed_training_goes_on_to_the_same_bytes(at, tmp_path):
 
 
 def test_patience_ends_it_and_cutting_a_batch_changes_nothing_but_rounding():
-    from dataclasses import replace
-
     # at a rate of nothing no epoch is better than the first
     stale = loop.train(task(rate=0.0), replace(PLAN, steps=300, patience=2))
     assert stale.epoch == 1 and stale.history.epoch.max() == 3
@@ -89,8 +103,6 @@ def test_divergence_is_said():
 
 
 def test_another_precision_in_the_same_process():
-    from dataclasses import replace
-
     precisions = [
         loop.accelerator_for(p).mixed_precision for p in ("bf16", "no", "tf32", "bf16", "no")
     ]

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from paper_lib import PaperError
 from paper_lib.core import config, paths, stages
@@ -168,11 +169,13 @@ def content(folder):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
-    run = config.load("tiny", recordings=8)
+    run = config.load("tiny", profile="few", chains_per_slice=5)
     whole = rendering.render_dataset(run).folder
     environment = os.environ | {"PAPER_DATA": str(tmp_path / "killed"), "PAPER_WORKERS": "2"}
-    command = [sys.executable, "-m", "paper_lib", "render-dataset", "-p", "tiny"]
-    shards, kills = tmp_path / "killed" / "tiny" / "dataset.partial" / "shards", 0
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(asdict(run)))
+    command = [sys.executable, "-m", "paper_lib", "render-dataset", "-p", tmp_path / "few.yaml"]
+    made = tmp_path / "killed" / "few" / "dataset"
+    shards, kills = made.with_name("dataset.partial") / "shards", 0
     for done in (1, 3, 5):
         process = subprocess.Popen(
             command, env=environment, cwd=paths.ROOT, stderr=subprocess.DEVNULL
@@ -184,11 +187,9 @@ def test_killed_at_any_moment_the_data_set_ends_with_the_same_bytes(tmp_path):
             kills += 1
         process.wait()
     assert kills >= 2
-    assert not (tmp_path / "killed" / "tiny" / "dataset").exists(), (
-        "a half-made data set was taken for a whole one"
-    )
+    assert not made.exists(), "a half-made data set was taken for a whole one"
     subprocess.run(command, env=environment, cwd=paths.ROOT, check=True, capture_output=True)
-    assert content(tmp_path / "killed" / "tiny" / "dataset") == content(whole)
+    assert content(made) == content(whole)
 
 
 def test_no_clip_is_lost_or_doubled_and_hashes_hold(small):

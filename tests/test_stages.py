@@ -296,12 +296,11 @@ def test_the_real_stages_hang_on_what_they_run():
         assert old in code._SOURCES[module], old
         other = code._SOURCES | {module: code._SOURCES[module].replace(old, new)}
         return {
-            n
-            for n, e in code.declared().items()
-            if code.digest_of(e["code"], other) != code.digest(n)
+            n for n, e in code.declared().items() if code.digest_of(e["code"], other) != present[n]
         }
 
     everything = set(code.declared())
+    present = {name: code.digest(name) for name in everything}
     assert changed("sound.plucked", "RATE = 44_100", "RATE = 48_000") == {"dataset", "experiment"}
     assert changed("recognition.optimisers", "0.2 * math.sqrt", "0.1 * math.sqrt") == {"finetuned"}
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
@@ -377,7 +376,8 @@ def test_several_processes_leave_the_same_shards(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "PATIENCE", 1)
     with pytest.raises(PaperError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         parallel.shards(double, {"0": (0,)}, tmp_path, "x", "tcp://127.0.0.1:9")
 

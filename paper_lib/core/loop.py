@@ -31,13 +31,14 @@ class Plan:
     """How long, how, and what is kept."""
 
     steps: int  # of the optimisers, in all
-    per_epoch: int  # steps between two evaluations
+    per_epoch: int  # steps
     seed: int = 0
     batches: int = 1  # that a step's examples are cut into (gradient accumulation)
     clip: float = 0.0  # largest norm of the gradient (0: any)
     precision: str = "no"  # no | bf16 | tf32
     score: str = ""  # column of the evaluation whose best epoch is kept ("": the last epoch)
     patience: int = 0  # epochs without a better score that end the training (0: never)
+    evaluate_every: int = 1  # epochs (and after the last)
     from_zero: bool = False  # evaluate before the first step, too (epoch 0, never kept)
     checkpoint_every: int = 0  # steps (0: none, for what takes seconds)
     label: str = ""
@@ -53,7 +54,7 @@ class Task:
     loss: Callable[[nn.Module, np.ndarray, int], torch.Tensor]
     optimisers: list[torch.optim.Optimizer]
     schedules: list = field(default_factory=list)
-    # -> columns of the history
+    # -> columns of the history; what is a tensor goes with the kept epoch's weights instead
     evaluate: Callable[[nn.Module, int], dict] = lambda model, epoch: {}
     after: Callable[[int], None] = lambda step: None  # called after each step
     also: dict = field(default_factory=dict)  # further state_dict holders that a checkpoint keeps
@@ -64,8 +65,9 @@ class Result:
     """What a training leaves: the kept epoch, and the history of all."""
 
     weights: dict[str, torch.Tensor]  # of the kept epoch
+    answers: dict[str, torch.Tensor]  # the tensors of its evaluation
     epoch: int  # its number
-    history: pd.DataFrame  # one row an epoch: epoch, train_loss, evaluation
+    history: pd.DataFrame  # one row an epoch: epoch, train_loss, evaluation (empty: not due)
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -90,13 +92,16 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     progress = kept.load()
 
     def close(epoch: int, loss: float) -> None:
-        row = {"epoch": epoch, "train_loss": loss} | task.evaluate(plain, epoch)
-        progress.history.append(row)
-        score = row[plan.score] if plan.score else epoch
+        due = epoch % plan.evaluate_every == 0 or epoch * plan.per_epoch >= plan.steps
+        found = task.evaluate(plain, epoch) if due else {}
+        answers = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+        row = {k: v for k, v in found.items() if k not in answers}
+        progress.history.append({"epoch": epoch, "train_loss": loss} | row)
+        score = row.get(plan.score, -np.inf) if plan.score else epoch
         if epoch and score > progress.best:
             progress.best = float(score)
             progress.best_epoch = epoch
-            kept.keep(plain)
+            kept.keep(plain, answers)
 
     def waited(epoch: int) -> bool:
         return bool(plan.patience) and epoch - progress.best_epoch >= plan.patience
@@ -136,7 +141,8 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if plan.checkpoint_every and ((step + 1) % plan.checkpoint_every == 0 or closes):
                 kept.save(progress, _over_processes(accelerator, progress.loss))
-    return Result(kept.weights(), progress.best_epoch, pd.DataFrame(progress.history))
+    weights, answers = kept.chosen()
+    return Result(weights, answers, progress.best_epoch, pd.DataFrame(progress.history))
 
 
 def _over_processes(accelerator: Accelerator, value: float) -> float:
@@ -205,17 +211,18 @@ class _Kept:
     holders: dict  # name -> what has a state_dict
     best: dict | None = None
 
-    def keep(self, model: nn.Module) -> None:
-        self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+    def keep(self, model: nn.Module, answers: dict) -> None:
+        weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        self.best = {"weights": weights, "answers": {k: v.cpu() for k, v in answers.items()}}
         if self.folder:
             _write(self.folder / "best.pt", self.best)
 
-    def weights(self) -> dict:
+    def chosen(self) -> tuple[dict, dict]:
         if self.best is None:
             raise PaperError(
                 "a training of no epoch has no weights to keep: plan one epoch or more."
             )
-        return self.best
+        return self.best["weights"], self.best["answers"]
 
     def save(self, progress: _Progress, loss: float) -> None:
         if self.folder:

@@ -50,7 +50,9 @@ def make_deterministic(threads: int, tf32: bool = False) -> None:
         except (OSError, AttributeError):
             pass  # another C library: slower, never wrong
     torch.set_num_threads(torch_threads(threads))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # torch.use_deterministic_algorithms(True, warn_only=True) without its import of the compiler,
+    # which takes two seconds in every process
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
 

@@ -21,6 +21,7 @@ from .errors import PaperError
 
 Item = tuple  # the arguments of one call
 Work = Callable[..., dict[str, np.ndarray]]
+PATIENCE = 20  # s, for a scheduler to answer
 
 
 def shards(
@@ -87,7 +88,7 @@ def _on_dask(work: Work, items: dict[str, Item], scheduler: str) -> Iterator:
     except ImportError as problem:
         raise PaperError("a scheduler needs Dask: pip install 'paper_lib[cluster]'.") from problem
     try:
-        client = Client(scheduler, timeout=20)
+        client = Client(scheduler, timeout=PATIENCE)
     except OSError as problem:
         raise PaperError(
             f"no Dask scheduler answers at {scheduler}: start it, or leave scheduler empty."

@@ -38,6 +38,7 @@ class Recipe:
     part: str = "all"  # of the encoder: all | upper (its last units and the attention)
     share: float = 0.0  # of a clip that a step hears (0: all of it)
     patience: int = 0  # epochs without a better one (0: no early stop)
+    evaluate_every: int = 1  # epochs
     warmup: float = 0.1
     precision: str = "no"
     seed: int = 0
@@ -75,6 +76,7 @@ def upper_half(profile: Profile, **changes) -> Recipe:
         epochs=profile.upper_epochs,
         batch=profile.upper_batch,
         part="upper",
+        evaluate_every=2,
         share=profile.upper_seconds / profile.slice_seconds,
         warmup=profile.warmup,
         precision=profile.mixed_precision,
@@ -186,7 +188,7 @@ def finetune(
             if machine.rank() == 0:
                 model.save_pretrained(work)
                 result.history.to_csv(work / "history.csv", index=False)
-                chosen = torch.sigmoid(predict(model, clips, rows[1])[1]).numpy()
+                chosen = torch.sigmoid(result.answers["logits"]).numpy()
                 np.save(work / "validation_probabilities.npy", chosen)
                 made.finish(stages.digest(work / "model.safetensors"), best_epoch=result.epoch)
     return load(made.folder), pd.read_csv(made.folder / "history.csv")
@@ -252,7 +254,8 @@ def training_of(
         return bce(model(x.to(device)), torch.from_numpy(clips.labels[part]).to(device))
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
-        return validation_scores(predict(model, clips, validation)[1], clips.labels[validation])
+        logits = predict(model, clips, validation)[1]
+        return validation_scores(logits, clips.labels[validation]) | {"logits": logits}
 
     steppers = optimisers(trained, model.head, recipe.rates)
     steps = recipe.epochs * per_epoch
@@ -265,6 +268,7 @@ def training_of(
         precision=recipe.precision,
         score="validation_macro_f1",
         patience=recipe.patience,
+        evaluate_every=recipe.evaluate_every,
         from_zero=True,
         checkpoint_every=recipe.checkpoint_every,
         label=f"{recipe.part} of the encoder",

@@ -63,9 +63,10 @@ def figure_1(history: pd.DataFrame) -> plt.Figure:
     for axis, (column, title) in zip(axes, titles.items(), strict=True):
         for i, (model, part) in enumerate(history.groupby("model", sort=False)):
             color = sns.color_palette()[i]
+            drawn = part.dropna(subset=[column])  # (not every epoch is evaluated)
             axis.plot(
-                part.epoch,
-                part[column],
+                drawn.epoch,
+                drawn[column],
                 marker="o" if len(part) < 30 else None,
                 ms=4,
                 label=model,
