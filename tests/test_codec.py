@@ -242,6 +242,7 @@ def load_in_a_fresh_process(address: str, folder) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_hub_weights_are_pinned_verified_and_cached(serve, published, tmp_path):
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
     behaviour = {}
@@ -258,6 +259,7 @@ def test_hub_weights_are_pinned_verified_and_cached(serve, published, tmp_path):
     assert len(behaviour["requests"]) == before, "a pinned model in the cache asks the hub nothing"
 
 
+@pytest.mark.slow
 def test_wrong_bytes_of_the_right_size_are_refused_and_not_kept(serve, published, tmp_path):
     declared = {f: hashlib.sha256(b).hexdigest() for f, b in published.items()}
     file = "weights/3kbps.v1/en_encoder.pt"

@@ -19,6 +19,7 @@ def fails(done, *words):
     assert len(last) == 1 and all(word in last[0] for word in words), done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_finds_everything_here_and_names_what_is_missing(command, tmp_path):
     done = command("doctor")
     assert done.returncode == 0, done.stdout
