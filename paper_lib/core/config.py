@@ -109,7 +109,7 @@ class FineTuning:
     finetune_epochs: Positive = 1
     finetune_clips: Count = 128  # clips an epoch, drawn anew (0: the whole training set)
     finetune_patience: Positive = 5  # epochs
-    contrast_epochs: Count = 1  # of a second training, end to end at the paper's rates
+    contrast_epochs: Count = 0  # of a second training, end to end at the paper's rates
 
 
 @dataclass(frozen=True, config=STRICT)
