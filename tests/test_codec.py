@@ -149,7 +149,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(small, monkeypatch, tmp_
     assert not (tmp_path / "small" / "embedding_frozen").exists()
     again = features.embed_dataset(run, data, "frozen")
     assert len(seen) == 1 + -(-len(data) // 32) and np.array_equal(again, array)
-    halfway, rows = features.lower_half_activations(run, data), [0, 95, 96, len(data) - 1]
+    halfway, rows = features.kept(run, data, "frozen").activations, [0, 95, 96, len(data) - 1]
     with torch.inference_mode():
         lower = torch.from_numpy(halfway[rows].astype(np.float32))
         upper = features.time_statistics(features.front_end("frozen", run.codec, 0)(lower))

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from paper_lib.core import machine, paths
-from paper_lib.recognition import finetune
+from paper_lib.recognition import finetune, recognize
 from paper_lib.sound import effects
 
 
@@ -93,6 +93,9 @@ def test_render_refuses_with_one_sentence(command, tmp_path, make_tone):
         "not readable",
     )
     assert not (tmp_path / "b.wav").exists()
+    before = tone.read_bytes()
+    fails(command("render", tone, tone, "--chain", "reverb"), "a.wav is the input itself")
+    assert tone.read_bytes() == before
 
 
 @pytest.mark.slow
@@ -111,6 +114,26 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
     assert "0.0 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
     fails(command("recognize", tone, "--model", tmp_path / "nothing"), "no recognizer in")
     fails(command("recognize", tone, "--model", tmp_path / "model", "--window", 0), "window")
+    cut = make_tone(tmp_path / "cut.wav", 3.0)
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    fails(command("recognize", cut, "--model", tmp_path / "model"), "shorter than its header says")
+
+
+def test_what_cannot_be_told_is_said_and_one_effect_of_a_group_named(tmp_path):
+    loud = np.sin(np.arange(32_000) / 20).astype(np.float32)
+    hiss = 1e-5 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    reasons = {"": 0.3 * loud, "silent": hiss, "clipped": np.clip(3 * loud, -1, 1)}
+    for why, samples in (reasons | {"too short": loud[:4_000]}).items():
+        assert recognize.cannot_tell(samples) == why
+    lengths = lambda n: [len(part) for part in recognize.windows(np.zeros(n), 1.0)]
+    assert lengths(40_000) == [16_000, 16_000, 8_000] and lengths(39_998) == [16_000, 16_000]
+    assert lengths(3_000) == [3_000]
+    probability = np.zeros(13)
+    probability[[0, 1, 6]] = 0.7, 0.9, 0.8  # overdrive and distortion exclude each other
+    assert recognize.named(probability) == ["distortion", "reverb"]
+    thresholds = np.full(13, 0.5)
+    thresholds[1] = 0.85
+    assert recognize.named(probability, thresholds) == ["reverb", "overdrive"]
 
 
 @pytest.mark.slow

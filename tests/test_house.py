@@ -159,7 +159,7 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
 def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
     """A stage that has to be made shows a progress bar; one that is there does not."""
     bars = re.compile(
-        r"render_dataset|embed_dataset|lower_half_activations|fit_heads|"
+        r"render_dataset|embed_dataset|features\.kept|fit_heads|fit_networks|fit_svm|"
         r"finetune\.(finetune|predict)|experiments\.variant|as_it_is\(|recipes\.compare|pretrain\("
     )
     for cell in nbformat.read(path, 4).cells:

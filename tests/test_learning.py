@@ -118,7 +118,7 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser
         run, upper_seconds=0.5, upper_batch=8, upper_optimiser=optimiser, finetune_start=kind
     )
     start, rows = finetune.starting_point(run, data), data.rows("train")[:64]
-    lower = features.lower_half_activations(run, data)
+    lower = features.kept(run, data, "frozen").activations
     with torch.inference_mode():
         again = start.encoder.lower(torch.from_numpy(data.clips(rows[:2]))).numpy()
     assert lower[rows[:2]] == pytest.approx(again, abs=2e-3)

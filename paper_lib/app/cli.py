@@ -118,7 +118,11 @@ def _add_sounds(verb: Callable) -> None:
     one.add_argument("file", nargs="+")
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
-    one.add_argument("--model", help="ask the recognizer saved in this folder")
+    one.add_argument(
+        "--model",
+        default="codec",
+        help="codec (default), cnn (no codec in it), or the folder of a saved codec recognizer",
+    )
 
 
 def _add_making(verb: Callable) -> None:
@@ -242,6 +246,8 @@ def render(args) -> None:
 
     if not Path(args.input).exists():
         raise PaperError(f"{args.input}: there is no such audio file.")
+    if Path(args.output).exists() and Path(args.output).samefile(args.input):
+        raise PaperError(f"{args.output} is the input itself: give the result another name.")
     try:
         rate = soundfile.info(args.input).samplerate
     except (soundfile.LibsndfileError, RuntimeError) as problem:
@@ -268,37 +274,47 @@ def render(args) -> None:
     beside.replace(target)
 
 
-def recognize(args) -> None:
+def _recognizer(args):
+    """The recognizer that `--model` or `--profile` names."""
     from ..core import paths
     from ..recognition import model as models
-    from ..sound import effects
 
-    if args.model or args.profile:
-        own = args.model or paths.model(_profile(args).profile, "finetuned")
-        model = models.load(Path(own))
-    elif (released := models.released()) is None:
+    if args.profile or args.model not in ("codec", "cnn"):
+        folder = paths.model(_profile(args).profile, "finetuned") if args.profile else args.model
+        return models.load(Path(folder))
+    if args.model == "cnn":
+        from ..recognition.peers import MelRecognizer
+
+        released = models.released("cnn", MelRecognizer)
+    else:
+        released = models.released()
+    if released is None:
         raise PaperError(
-            "no recognizer is released in data/weights: "
+            "no such recognizer is released in data/weights: "
             "paper reproduce makes one; then add -p quick."
         )
-    else:
-        model = released[0]
-    answers = {}
+    return released[0]
+
+
+def recognize(args) -> None:
+    from ..recognition.recognize import named, recognize
+    from ..sound import effects
+
+    model, answers = _recognizer(args), {}
     for file in args.file:
-        probability = models.recognize(model, file, args.window)
+        found = recognize(model, file, args.window)
         answers[file] = [
-            dict(zip(effects.NAMES, (round(float(p), 4) for p in row), strict=True))
-            for row in probability
+            {"cannot_tell": why}
+            if why
+            else dict(zip(effects.NAMES, (round(float(p), 4) for p in row), strict=True))
+            for why, row in found
         ]
         if not args.json:
             print(file)
-            for i, row in enumerate(probability):
-                named = [
-                    f"{effects.NAMES[j]} ({row[j]:.2f})"
-                    for j in row.argsort()[::-1]
-                    if row[j] > 0.5
-                ]
-                print(f"  {i * args.window:6.1f} s  {', '.join(named) or 'dry'}")
+            for i, (why, row) in enumerate(found):
+                said = [f"{name} ({row[effects.NAMES.index(name)]:.2f})" for name in named(row)]
+                text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
+                print(f"  {i * args.window:6.1f} s  {text}")
     if args.json:
         print(json.dumps({"window_s": args.window, "files": answers}, indent=1))
 

@@ -19,7 +19,11 @@ from ..core.errors import PaperError
 from ..sound import corpus
 
 # Part -> the notebooks that belong to it, by number. A part reads the stages of the paper's own.
-PARTS = {"paper": ("01", "02", "03", "04", "05"), "codec": ("06", "07", "08", "A1", "A2")}
+PARTS = {
+    "paper": ("01", "02", "03", "04", "05"),
+    "codec": ("06", "07", "08", "A1", "A2"),
+    "peers": ("09",),
+}
 
 
 def listing(part: str = "all") -> list[Path]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+BANDS = 64
+
 
 class LogMel(nn.Module):
-    """(batch, samples) at 16 kHz -> (batch, frames, 64) log-mel power.
+    """(batch, samples) at 16 kHz -> (batch, frames, 64) log-mel power, natural logarithm.
 
-    Windows of 64 ms, one every 16 ms.
+    Windows of 64 ms, one every 16 ms. What `lower` has made of audio goes through as it is.
     """
 
     def __init__(self):
@@ -17,8 +19,12 @@ class LogMel(nn.Module):
         from torchaudio.transforms import MelSpectrogram  # (slow to import)
 
         self.mel = MelSpectrogram(
-            sample_rate=16_000, n_fft=1024, hop_length=256, n_mels=64, f_max=8000.0
+            sample_rate=16_000, n_fft=1024, hop_length=256, n_mels=BANDS, f_max=8000.0
         )
 
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return torch.log(self.mel(audio) + 1e-6).transpose(1, 2)
+    def lower(self, audio: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> (batch, 64, frames): the spectrogram as networks take it."""
+        return torch.log(self.mel(audio) + 1e-6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.lower(x) if x.ndim == 2 else x).transpose(1, 2)

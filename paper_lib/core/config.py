@@ -128,6 +128,14 @@ class Experiments:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Peers:
+    """Notebook 09."""
+
+    peer_epochs: Count = 12  # of the networks on log-mel (0: keep no spectrograms, no notebook 09)
+    peer_seeds: Positive = 3  # trainings of each
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipes:
     """Appendix A2."""
 
@@ -136,7 +144,9 @@ class Recipes:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Profile(Recipes, Experiments, Reporting, FineTuning, HeadTraining, Codec, Rendering, Run):
+class Profile(
+    Recipes, Peers, Experiments, Reporting, FineTuning, HeadTraining, Codec, Rendering, Run
+):
     """All sections; attributes are flat, since every key belongs to one section only."""
 
     def __post_init__(self):

@@ -19,6 +19,7 @@ ROOT = PACKAGE.parent
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 WEIGHTS = ROOT / "data" / "weights"
+REAL = ROOT / "data" / "real"  # the few real clips that ship
 
 
 def data(profile: str) -> Path:

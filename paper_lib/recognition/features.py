@@ -68,7 +68,7 @@ def weights_digest(module: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class EncodedClips:
-    """Clips that went through the pretrained encoder's lower part once."""
+    """Clips that went half-way up once: through the encoder's lower part, or to log-mel."""
 
     labels: np.ndarray  # (rows, 13)
     activations: np.ndarray  # (rows, channels, frames)
@@ -114,8 +114,11 @@ def embed_rows_of(
 
 
 def keeps_lower(profile: Profile, kind: str) -> bool:
-    """Does notebook 03 of this run go on from half-way up the encoder?"""
-    return kind == "frozen" and profile.upper_epochs > 0
+    """Does a later notebook of this run go on from half-way up?
+
+    Notebook 03 from the encoder's lower half, notebook 09 from the log-mel spectrogram.
+    """
+    return {"frozen": profile.upper_epochs > 0, "logmel": profile.peer_epochs > 0}.get(kind, False)
 
 
 def stage(profile: Profile, data: Dataset, kind: str) -> stages.Stage:
@@ -163,14 +166,19 @@ def _assemble(shards: list[Path], name: str, file: Path, clips: int) -> None:
     out.flush()
 
 
-def lower_half_activations(profile: Profile, data: Dataset) -> np.ndarray:
-    """(clips, channels, frames) float16: every clip after the lower part of the frozen encoder."""
-    if not profile.upper_epochs:
+def kept(profile: Profile, data: Dataset, kind: str) -> EncodedClips:
+    """What is kept of every clip half-way up, (clips, channels, frames) float16.
+
+    `frozen`: after the lower part of the encoder; `logmel`: the spectrogram.
+    """
+    if not keeps_lower(profile, kind):
+        key = {"frozen": "upper_epochs", "logmel": "peer_epochs"}[kind]
         raise PaperError(
-            "this run keeps nothing from half-way up the encoder: set upper_epochs to 1 or more."
+            f"this run keeps nothing from half-way up ({kind}): set {key} to 1 or more."
         )
-    embed_dataset(profile, data, "frozen")
-    return np.load(paths.embedding(profile.profile, "frozen") / "lower.npy", mmap_mode="r")
+    embed_dataset(profile, data, kind)
+    file = paths.embedding(profile.profile, kind) / "lower.npy"
+    return EncodedClips(data.labels, np.load(file, mmap_mode="r"))
 
 
 def statistics_of(module: nn.Module, data: Dataset | EncodedClips, rows: np.ndarray) -> np.ndarray:

@@ -172,7 +172,7 @@ def finetune(
     }
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
-        clips = EncodedClips(data.labels, features.lower_half_activations(profile, data))
+        clips = features.kept(profile, data, "frozen")
         folder = paths.embedding(profile.profile, "frozen")
         inputs["embedding"] = stages.require(folder, "02_frozen_embeddings")["content"]
         _same_lower_half(profile, start, name)

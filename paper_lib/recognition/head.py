@@ -220,7 +220,12 @@ def load_head(profile: Profile, data: Dataset, seed: int = 0) -> Head:
             "codec, pooling or parameters than this run's: run notebook 02_frozen_embeddings again "
             "(or paper reproduce)."
         )
-    state = load_file(made.folder / "head.safetensors")
-    head = Head(len(state["mean"]), len(state["layers.0.bias"]), profile.dropout)
+    return read_head(made.folder, profile.dropout)
+
+
+def read_head(folder: Path, dropout: float = 0.0) -> Head:
+    """The head in a finished folder of `fit_heads`, in eval mode."""
+    state = load_file(folder / "head.safetensors")
+    head = Head(len(state["mean"]), len(state["layers.0.bias"]), dropout)
     head.load_state_dict(state)
     return head.eval()

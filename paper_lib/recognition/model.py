@@ -7,8 +7,8 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from l3ac.en_codec import EnCodec, ModelConfig
@@ -18,7 +18,6 @@ from ..codec import l3ac
 from ..codec.encoder import Encoder, bake
 from ..core import paths, stages
 from ..core.errors import PaperError
-from ..sound import audio, effects
 from .features import pool, time_statistics
 from .head import Head
 
@@ -80,13 +79,13 @@ class EffectRecognizer(
         return self.head(pool(self.embed(samples), self.pooling))
 
 
-def load(folder: Path) -> EffectRecognizer:
-    """A saved recognizer, in eval mode."""
+def load(folder: Path, kind: Any = EffectRecognizer) -> Any:
+    """A saved recognizer of this `kind` (a class of this package), in eval mode."""
     if not (Path(folder) / "model.safetensors").exists():
-        raise PaperError(f"no recognizer in {folder}: notebook 03 (or paper reproduce) makes one.")
+        raise PaperError(f"no recognizer in {folder}: paper reproduce makes one.")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
-            return EffectRecognizer.from_pretrained(Path(folder)).eval()
+            return kind.from_pretrained(Path(folder)).eval()
     except Exception as problem:
         raise PaperError(
             f"the recognizer in {folder} is damaged ({type(problem).__name__}: "
@@ -114,12 +113,12 @@ def release(
     paths.write_beside(target / "release.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def released() -> tuple[EffectRecognizer, dict] | None:
-    """The recognizer that ships with the project, and its release.json; None where none does.
+def released(name: str = "released", kind: Any = EffectRecognizer) -> tuple[Any, dict] | None:
+    """The recognizer that ships in data/weights/`name`, and its release.json; None: there is none.
 
     Altered files: `PaperError`.
     """
-    folder = paths.WEIGHTS / "released"
+    folder = paths.WEIGHTS / name
     if not (folder / "release.json").exists():
         return None
     record = json.loads((folder / "release.json").read_text())
@@ -129,26 +128,4 @@ def released() -> tuple[EffectRecognizer, dict] | None:
                 f"{folder / name} is missing or has the wrong SHA-256: git checkout data/weights "
                 "brings the published file back."
             )
-    return load(folder), record
-
-
-def recognize(model: EffectRecognizer, path: Path | str, window: float = 5.0) -> np.ndarray:
-    """(windows, 13) probabilities for consecutive windows of an audio file.
-
-    It may be of any rate and channels. A last window shorter than `window` seconds is kept if
-    it is all there is or lasts at least half of it (zero-padded).
-    """
-    if not 0.1 <= window < 3600:
-        raise PaperError(
-            f"the window must last 0.1 s or longer (and less than an hour), not {window:g}."
-        )
-    samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
-    length = int(window * audio.CODEC_RATE)
-    starts = [s for s in range(0, len(samples), length) if s == 0 or len(samples) - s >= length / 2]
-    out = np.empty((len(starts), len(effects.NAMES)), np.float32)
-    with torch.inference_mode():
-        for i, start in enumerate(starts):
-            part = samples[start : start + length]
-            padded = torch.from_numpy(np.pad(part, (0, length - len(part))))
-            out[i] = torch.sigmoid(model(padded[None]))[0].numpy()
-    return out
+    return load(folder, kind), record

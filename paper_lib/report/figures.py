@@ -172,6 +172,42 @@ def confusion_heat(share: pd.DataFrame) -> plt.Figure:
     return figure
 
 
+def log_mel(pictures: dict[str, np.ndarray]) -> plt.Figure:
+    """(bands, frames) log-mel spectrograms, two in a row, on one scale (dB)."""
+    rows = -(-len(pictures) // 2)
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(10, 2.0 * rows), sharex=True, sharey=True, constrained_layout=True
+    )
+    for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
+        shown = axis.imshow(
+            10 * picture / np.log(10), origin="lower", aspect="auto", vmin=-60, vmax=20
+        )
+        axis.set_title(name, fontsize=9)
+        axis.set_ylabel("mel band")
+    for axis in axes[-1]:
+        axis.set_xlabel("frames of 16 ms")
+    figure.colorbar(shown, ax=axes, label="dB")
+    return figure
+
+
+def real_heat(f1: pd.DataFrame) -> plt.Figure:
+    """F1 of each effect (columns) by each model (rows)."""
+    figure, axis = plt.subplots(figsize=(9, 0.42 * len(f1) + 2), constrained_layout=True)
+    sns.heatmap(
+        f1,
+        vmin=0,
+        vmax=1,
+        cmap="mako_r",
+        annot=True,
+        fmt=".2f",
+        annot_kws={"size": 8},
+        ax=axis,
+        cbar_kws={"label": "F1"},
+    )
+    axis.set_ylabel("")
+    return figure
+
+
 def precision_recall(curves: pd.DataFrame, prevalence: pd.Series) -> plt.Figure:
     """A panel an effect: precision over recall of each model, dashed what guessing reaches. curves:
     model, effect, recall, precision.

@@ -36,6 +36,11 @@ def read(path: Path | str, rate: int, at_least: float = 0.0) -> np.ndarray:
         raise PaperError(
             f"{path}: not readable as audio ({problem}); convert it to WAV or FLAC."
         ) from problem
+    if _cut_short(path):
+        raise PaperError(
+            f"{path}: is shorter than its header says (a broken download or recording): "
+            "get it again, or save what is there under another name."
+        )
     if not len(samples):
         raise PaperError(f"{path}: holds no samples; remove it or record it again.")
     if not np.isfinite(samples).all():
@@ -47,6 +52,14 @@ def read(path: Path | str, rate: int, at_least: float = 0.0) -> np.ndarray:
             "one clip."
         )
     return mono
+
+
+def _cut_short(path: Path) -> bool:
+    """Does a WAV file promise more bytes than it has? (Streams promise none, or the most.)"""
+    with path.open("rb") as file:
+        head = file.read(8)
+    promised = int.from_bytes(head[4:], "little") + 8
+    return head[:4] == b"RIFF" and path.stat().st_size < promised < 2**32
 
 
 def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:

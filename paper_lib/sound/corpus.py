@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,21 @@ def guitarset_home(profile: Profile) -> Path:
     if profile.corpus_path:
         return Path(profile.corpus_path).expanduser()
     return paths.data("guitarset")
+
+
+def real_clips(profile: Profile) -> Profile:
+    """The run that renders the real clips that ship (data/real), as `profile` renders its own.
+
+    All of the plan's chains; nothing is trained or chosen on them.
+    """
+    return replace(
+        profile,
+        profile=f"{profile.profile}-real",
+        corpus="folder",
+        corpus_path=str(paths.REAL / "guitarset"),
+        recordings=0,
+        chains_per_slice=0,
+    )
 
 
 def fetch_guitarset(profile: Profile) -> str:
