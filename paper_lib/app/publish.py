@@ -64,6 +64,9 @@ def _release(profile: Profile) -> None:
     heard = {split: sorted(set(data.index.recording[data.rows(split)])) for split in dataset.SPLITS}
     about = {"profile": asdict(profile), "dataset": data.content}
     model.release(paths.model(profile.profile, "finetuned"), heard, about)
+    cnn = paths.model(profile.profile, "logmel_cnn_varied")
+    if cnn.exists():  # (notebook 09 has been run)
+        model.release(cnn, heard, about, paths.WEIGHTS / "cnn")
 
 
 def _into_readme(table: pd.DataFrame) -> None:

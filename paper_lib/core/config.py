@@ -45,7 +45,8 @@ class Run:
 class Rendering:
     """Notebook 01: corpus and rendering."""
 
-    corpus: Literal["plucked", "guitarset", "folder"] = "plucked"
+    # varied: plucked, each recording with a microphone, room, noise and level of its own
+    corpus: Literal["plucked", "varied", "guitarset", "folder"] = "plucked"
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
     guitarset_audio: Literal[
         "audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"

@@ -211,7 +211,8 @@ def _stage(
 ) -> tuple[stages.Stage, Recipe]:
     own = Recipe(**asdict(recipe) | {"seed": profile.seed + seed})
     folder = paths.model(profile.profile, name, seed)
-    inputs = {"dataset": data.content}
+    embedding = stages.read(paths.embedding(profile.profile, "logmel")) or {}
+    inputs = {"dataset": data.content, "embedding": embedding.get("content", "")}
     return stages.Stage("peer", folder, asdict(own), inputs, threads=1), own
 
 

@@ -1,4 +1,4 @@
-"""Clean recordings from three sources behind one interface: plucked, GuitarSet, any folder.
+"""Clean recordings behind one interface: plucked (plain or varied), GuitarSet, any folder.
 
 Notebook 01, section 1.
 """
@@ -16,7 +16,8 @@ import soundfile
 from ..core import paths
 from ..core.config import Profile
 from ..core.errors import PaperError
-from . import audio, plucked, splits
+from ..core.random import generator_for
+from . import audio, plucked, splits, variation
 from .splits import Recording
 
 # GuitarSet's four audio archives (Xi et al., ISMIR 2018, CC BY 4.0):
@@ -49,7 +50,7 @@ def split_of(profile: Profile) -> dict[str, str]:
 
 def everything(profile: Profile) -> list[Recording]:
     """The whole corpus, in an order of which every prefix is balanced."""
-    if profile.corpus == "plucked":
+    if profile.corpus in ("plucked", "varied"):
         return [_named(name) for name in plucked.names()]  # (is in such an order)
     if profile.corpus == "guitarset":
         home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
@@ -99,6 +100,9 @@ def load(recording: Recording, profile: Profile) -> np.ndarray:
     else:
         seconds = max(profile.recording_seconds, profile.slice_seconds)
         samples = plucked.play(recording.name, seconds)
+        if profile.corpus == "varied":
+            rng = generator_for(profile.seed, "variation", recording.name)
+            samples = variation.vary(samples, plucked.RATE, rng)
         samples = audio.resample(samples, plucked.RATE, profile.render_rate)
     return audio.to_int16(samples)
 

@@ -1,0 +1,86 @@
+"""The listeners without a codec (notebook 09), and the real clips that all are asked about."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from paper_lib.core import paths
+from paper_lib.core.random import generator_for
+from paper_lib.recognition import features, peers
+from paper_lib.sound import corpus, rendering
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_audio_and_its_spectrogram_get_the_same_answer(recurrent):
+    model = peers.MelRecognizer(recurrent).eval()
+    x = torch.from_numpy(generator_for(0, "noise").standard_normal((2, 16_000)).astype(np.float32))
+    with torch.no_grad():
+        assert torch.allclose(model(x), model(model.mel.lower(x)))
+        one = model(x[:1])  # a clip's answer does not hang on its neighbours
+    assert torch.allclose(one, model(x)[:1], atol=1e-5)
+
+
+def test_another_recording_is_a_level_an_equalizer_and_a_noise_floor():
+    loud = np.full((64, 40), 20.0, np.float32)  # so loud that no noise matters
+    changed = peers.vary(loud, generator_for(0, "a")) - loud
+    assert np.ptp(changed, axis=1).max() < 1e-4 < np.ptp(changed, axis=0).min()
+    bends = np.abs(np.diff(changed[:, 0], 2)) > 1e-4  # straight between five points
+    assert 1 <= bends.sum() <= 6
+    levels = [peers.vary(loud, generator_for(0, i)).mean() - 20 for i in range(400)]
+    # the level's own deviation of 1, and what the mean of five points of 0.8 adds (0.37)
+    assert np.std(levels) == pytest.approx(np.hypot(1.0, 0.37), abs=0.1)
+    silent = np.full((64, 40), np.log(1e-6), np.float32)
+    floors = np.array([peers.vary(silent, generator_for(1, i)).mean() for i in range(100)])
+    assert floors.min() > -13.5 and floors.max() < -7.4 and np.ptp(floors) > 3
+    again = peers.vary(silent, generator_for(1, 0))
+    assert np.array_equal(again, peers.vary(silent, generator_for(1, 0)))
+
+
+def test_a_network_learns_and_a_killed_one_goes_on_to_the_same_weights(small, tmp_path):
+    run, data, _ = small
+    clips = features.kept(run, data, "logmel")
+    assert clips.activations.shape[:2] == (len(data), 64)
+    rows = data.rows("train")[:96], data.rows("validation")[:32]
+    recipe = peers.Recipe(recurrent=False, varied=True, epochs=3)
+    whole, history = peers.train_network(clips, recipe, rows)
+    assert history.train_loss.iloc[-1] < 0.8 * 13 * np.log(2) < history.train_loss.max()
+    true = peers.vary
+    with pytest.MonkeyPatch.context() as patch:
+        calls = []
+
+        def killed(mel, rng):
+            calls.append(1)
+            if len(calls) > 130:
+                raise KeyboardInterrupt
+            return true(mel, rng)
+
+        patch.setattr(peers, "vary", killed)
+        with pytest.raises(KeyboardInterrupt):
+            peers.train_network(clips, recipe, rows, tmp_path)
+    again, _ = peers.train_network(clips, recipe, rows, tmp_path)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
+
+
+def test_the_penalty_of_the_svm_is_chosen_on_validation():
+    rng = generator_for(0, "svm")
+    x = rng.standard_normal((300, 60)).astype(np.float32)
+    y = (x[:, :13] > 0).astype(np.float32)
+    machines = peers.best_svm((x[:200], y[:200]), (x[200:], y[200:]))
+    said = peers.svm_probabilities(machines, x[200:]) > 0.5
+    assert (said == (y[200:] > 0)).mean() > 0.75
+    assert machines.steps[-1][1].estimator.C in peers.PENALTIES
+
+
+def test_the_real_clips_are_whole_licensed_and_in_no_corpus(small):
+    run = small[0]
+    files = sorted((paths.REAL / "guitarset").glob("*.flac"))
+    assert [soundfile.info(f).frames for f in files] == [5 * 44_100] * 4
+    card = (paths.REAL / "guitarset" / "README.md").read_text()
+    assert "Attribution 4.0" in card and "Xi" in card and "10.5281/zenodo.3371780" in card
+    real = corpus.real_clips(run)
+    assert rendering.size(replace(real, slice_seconds=5.0))[:2] == (4, 4 * 51)
+    names = {r.name for r in corpus.everything(real)}
+    assert len(names) == 4 and not names & {r.name for r in corpus.everything(run)}
