@@ -32,8 +32,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """What takes long comes first, so that no worker is left alone with it at the end.
+
+    The tests that share the cloned run are neighbours: else one worker waits for the other's.
+    """
+    slow = lambda item: item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: (not slow(item), "clone" not in item.fixturenames))
 
 
 @pytest.fixture(autouse=True)
