@@ -150,6 +150,7 @@ def real_clips(profile: Profile) -> Profile:
         corpus="folder",
         corpus_path=str(paths.REAL / "guitarset"),
         recordings=0,
+        slice_seconds=5.0,  # (as they are)
         chains_per_slice=0,
     )
 
