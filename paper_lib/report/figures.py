@@ -50,6 +50,16 @@ def spectrograms(clips: dict[str, np.ndarray], rate: int, columns: int = 5) -> p
     return figure
 
 
+def _legend_above(figure: plt.Figure, axis: plt.Axes, columns: int) -> None:
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        fontsize=9,
+        ncol=columns,
+        loc="outside upper center",
+        frameon=False,
+    )
+
+
 def figure_1(history: pd.DataFrame) -> plt.Figure:
     """Figure 1: loss and validation macro-F1 over epochs, the kept epoch ringed. history: model,
     epoch, train_loss, validation_loss, validation_macro_f1.
@@ -82,13 +92,7 @@ def figure_1(history: pd.DataFrame) -> plt.Figure:
         axis.set_xlabel("epoch")
         axis.set_title(title)
         axis.set_ylabel("macro-F1 at 0.5" if column.endswith("f1") else "nats a clip, 13 labels")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        fontsize=9,
-        ncol=4,
-        loc="outside upper center",
-        frameon=False,
-    )
+    _legend_above(figure, axes[0], columns=4)
     return figure
 
 
@@ -341,13 +345,7 @@ def envelopes(drawn: pd.DataFrame) -> plt.Figure:
             label=name,
         )
     axis.set(xlabel="s", ylabel="change of level (dB)")
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        fontsize=9,
-        ncol=4,
-        loc="outside upper center",
-        frameon=False,
-    )
+    _legend_above(figure, axis, columns=4)
     return figure
 
 
@@ -427,11 +425,5 @@ def recipes(curves: pd.DataFrame) -> plt.Figure:
                 )
         axis.set(xlabel="epoch of the upper half", title=title)
     axes[1].set_yscale("log")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        fontsize=9,
-        ncol=4,
-        loc="outside upper center",
-        frameon=False,
-    )
+    _legend_above(figure, axes[0], columns=4)
     return figure
