@@ -1,5 +1,6 @@
 """The command line as a stranger meets it: what it prints, what it refuses, how it exits."""
 
+import io
 import json
 import re
 import sys
@@ -7,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from paper_lib import PaperError
 from paper_lib.core import machine, paths
 from paper_lib.recognition import finetune, recognize
 from paper_lib.sound import effects
@@ -117,6 +120,29 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
     cut = make_tone(tmp_path / "cut.wav", 3.0)
     cut.write_bytes(cut.read_bytes()[:-1000])
     fails(command("recognize", cut, "--model", tmp_path / "model"), "shorter than its header says")
+
+
+def test_a_stream_is_answered_window_by_window_as_its_file_would_be(tmp_path, make_tone):
+    heard = []
+
+    class Ear(torch.nn.Module):
+        def forward(self, x):
+            heard.append(x)
+            return torch.full((1, 13), float(x.abs().mean()))
+
+    file = make_tone(tmp_path / "a.wav", 2.6, 16_000, 2)
+    wav = bytearray(file.read_bytes())
+    wav[4:8] = wav[40:44] = b"\xff\xff\xff\x7f"  # as a recorder writes that cannot know the end
+    whole = recognize.recognize(Ear(), file, 1.0)
+    pipe = io.BytesIO(bytes(wav))
+    answers = recognize.stream(Ear(), pipe, 1.0)
+    first = next(answers)
+    assert pipe.tell() <= 44 + 4 * 16_000  # nothing of the second window was read for the first
+    for one, other in zip([first, *answers], whole, strict=True):
+        assert one[0] == other[0] == "" and np.allclose(one[1], other[1], atol=1e-6)
+    assert len(whole) == 3 and all(x.shape == (1, 16_000) for x in heard)
+    with pytest.raises(PaperError, match="standard input is no WAV"):
+        next(recognize.stream(Ear(), io.BytesIO(b"not audio at all"), 1.0))
 
 
 def test_what_cannot_be_told_is_said_and_one_effect_of_a_group_named(tmp_path):

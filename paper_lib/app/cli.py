@@ -115,7 +115,7 @@ def _add_sounds(verb: Callable) -> None:
         "--profile",
         help="ask the fine-tuned model of that run (default: the released recognizer)",
     )
-    one.add_argument("file", nargs="+")
+    one.add_argument("file", nargs="+", help="audio files, or - for a WAV on standard input")
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument(
@@ -297,12 +297,22 @@ def _recognizer(args):
 
 
 def recognize(args) -> None:
-    from ..recognition.recognize import named, recognize
+    from ..recognition import recognize as listening
     from ..sound import effects
 
     model, answers = _recognizer(args), {}
+
+    def line(i: int, why: str, row) -> str:
+        said = [f"{n} ({row[effects.NAMES.index(n)]:.2f})" for n in listening.named(row)]
+        text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
+        return f"  {i * args.window:6.1f} s  {text}"
+
+    if args.file == ["-"] and not args.json:
+        for i, answer in enumerate(listening.stream(model, sys.stdin.buffer, args.window)):
+            print(line(i, *answer), flush=True)
+        return
     for file in args.file:
-        found = recognize(model, file, args.window)
+        found = listening.recognize(model, file, args.window)
         answers[file] = [
             {"cannot_tell": why}
             if why
@@ -311,10 +321,8 @@ def recognize(args) -> None:
         ]
         if not args.json:
             print(file)
-            for i, (why, row) in enumerate(found):
-                said = [f"{name} ({row[effects.NAMES.index(name)]:.2f})" for name in named(row)]
-                text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
-                print(f"  {i * args.window:6.1f} s  {text}")
+            for i, answer in enumerate(found):
+                print(line(i, *answer))
     if args.json:
         print(json.dumps({"window_s": args.window, "files": answers}, indent=1))
 

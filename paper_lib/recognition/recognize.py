@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import wave
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from torch import nn
 from ..core.errors import PaperError
 from ..sound import audio, effects
 
+# why it cannot be told (empty: it can), and (13,) probabilities (NaN where it cannot)
+Answer = tuple[str, np.ndarray]
 SHORTEST = 0.5  # s: less of a guitar says nothing
 SILENT = -70.0  # dB full scale: at or below the noise floor of the recordings that were learned
 CLIPPED = 0.02  # share of samples at full scale: the recorder's distortion hides a pedal's
@@ -34,28 +39,50 @@ def cannot_tell(window: np.ndarray) -> str:
     return ""
 
 
-def recognize(
-    model: nn.Module, path: Path | str, seconds: float = 5.0
-) -> list[tuple[str, np.ndarray]]:
-    """What `model` hears in consecutive windows of an audio file of any rate and channels.
+def judge(model: nn.Module, window: np.ndarray, seconds: float) -> Answer:
+    """What `model` hears in one window at 16 kHz; a short one is padded with zeros."""
+    why, probability = cannot_tell(window), np.full(len(effects.NAMES), np.nan, np.float32)
+    if not why:
+        length = int(seconds * audio.CODEC_RATE)
+        padded = torch.from_numpy(np.pad(window, (0, length - len(window))))
+        with torch.inference_mode():
+            probability = torch.sigmoid(model(padded[None]))[0].numpy()
+    return why, probability
 
-    A window each: why it cannot be told (empty: it can), and (13,) probabilities (then NaN). A
-    short last window is padded with zeros.
+
+def recognize(model: nn.Module, path: Path | str, seconds: float = 5.0) -> list[Answer]:
+    """What `model` hears in consecutive windows of an audio file of any rate and channels."""
+    _check(seconds)
+    samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
+    return [judge(model, part, seconds) for part in windows(samples, seconds)]
+
+
+def stream(model: nn.Module, pipe: BinaryIO, seconds: float = 5.0) -> Iterator[Answer]:
+    """The same of a 16-bit WAV that is still being recorded, window by window as they fill.
+
+    An answer comes one window, and the time that `judge` takes, after the sound that it is about
+    began.
     """
+    _check(seconds)
+    try:
+        sound = wave.open(pipe)  # noqa: SIM115 (not ours to close)
+        width, rate, channels = sound.getsampwidth(), sound.getframerate(), sound.getnchannels()
+    except (wave.Error, EOFError) as problem:
+        raise PaperError(
+            f"standard input is no WAV ({problem}): pipe one in, e.g. sox -d -b 16 -t wav -."
+        ) from problem
+    if width != 2:
+        raise PaperError(f"standard input holds {8 * width}-bit samples: make them 16 (sox -b 16).")
+    while data := sound.readframes(int(seconds * rate)):
+        mono = audio.to_float(np.frombuffer(data, "<i2").reshape(-1, channels)).mean(1)
+        yield judge(model, audio.resample(mono, rate, audio.CODEC_RATE), seconds)
+
+
+def _check(seconds: float) -> None:
     if not 0.1 <= seconds < 3600:
         raise PaperError(
             f"the window must last 0.1 s or longer (and less than an hour), not {seconds:g}."
         )
-    found = []
-    for part in windows(audio.read(path, audio.CODEC_RATE, at_least=0.1), seconds):
-        why, probability = cannot_tell(part), np.full(len(effects.NAMES), np.nan, np.float32)
-        if not why:
-            length = int(seconds * audio.CODEC_RATE)
-            padded = torch.from_numpy(np.pad(part, (0, length - len(part))))
-            with torch.inference_mode():
-                probability = torch.sigmoid(model(padded[None]))[0].numpy()
-        found.append((why, probability))
-    return found
 
 
 def named(probability: np.ndarray, thresholds: np.ndarray | float = 0.5) -> list[str]:
