@@ -275,13 +275,13 @@ def render(args) -> None:
 
 
 def _recognizer(args):
-    """The recognizer that `--model` or `--profile` names."""
+    """The recognizer that `--model` or `--profile` names, and its thresholds."""
     from ..core import paths
     from ..recognition import model as models
 
     if args.profile or args.model not in ("codec", "cnn"):
         folder = paths.model(_profile(args).profile, "finetuned") if args.profile else args.model
-        return models.load(Path(folder))
+        return models.load(Path(folder)), 0.5
     if args.model == "cnn":
         from ..recognition.peers import MelRecognizer
 
@@ -293,17 +293,19 @@ def _recognizer(args):
             "no such recognizer is released in data/weights: "
             "paper reproduce makes one; then add -p quick."
         )
-    return released[0]
+    model, record = released
+    return model, record.get("thresholds", 0.5)
 
 
 def recognize(args) -> None:
     from ..recognition import recognize as listening
     from ..sound import effects
 
-    model, answers = _recognizer(args), {}
+    (model, thresholds), answers = _recognizer(args), {}
 
     def line(i: int, why: str, row) -> str:
-        said = [f"{n} ({row[effects.NAMES.index(n)]:.2f})" for n in listening.named(row)]
+        names = listening.named(row, thresholds)
+        said = [f"{name} ({row[effects.NAMES.index(name)]:.2f})" for name in names]
         text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
         return f"  {i * args.window:6.1f} s  {text}"
 

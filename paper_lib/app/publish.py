@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 
 from ..core import manifest, paths
 from ..core.config import Profile
 from ..core.errors import PaperError
+from ..evaluation import scores
 from ..recognition import model
 from ..report import tables
 from ..sound import dataset
@@ -62,11 +64,16 @@ def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
 def _release(profile: Profile) -> None:
     data = dataset.load(profile)
     heard = {split: sorted(set(data.index.recording[data.rows(split)])) for split in dataset.SPLITS}
-    about = {"profile": asdict(profile), "dataset": data.content}
-    model.release(paths.model(profile.profile, "finetuned"), heard, about)
-    cnn = paths.model(profile.profile, "logmel_cnn_varied")
-    if cnn.exists():  # (notebook 09 has been run)
-        model.release(cnn, heard, about, paths.WEIGHTS / "cnn")
+    chosen = data.rows("validation")
+    for name, target in (("finetuned", "released"), ("logmel_cnn_varied", "cnn")):
+        folder = paths.model(profile.profile, name)
+        if not folder.exists():  # (that notebook has not been run)
+            continue
+        probability = np.load(folder / "validation_probabilities.npy")
+        best = scores.thresholds(data.labels[chosen], probability)
+        about = {"profile": asdict(profile), "dataset": data.content}
+        about["thresholds"] = [round(float(one), 3) for one in best]
+        model.release(folder, heard, about, paths.WEIGHTS / target)
 
 
 def _into_readme(table: pd.DataFrame) -> None:

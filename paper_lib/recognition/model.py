@@ -93,15 +93,12 @@ def load(folder: Path, kind: Any = EffectRecognizer) -> Any:
         ) from problem
 
 
-def release(
-    model: Path, recordings: dict[str, list[str]], about: dict, target: Path | None = None
-) -> None:
-    """Make the saved recognizer in `model` the released one.
+def release(model: Path, recordings: dict[str, list[str]], about: dict, target: Path) -> None:
+    """Make the saved recognizer in `model` the released one in the folder `target`.
 
     Copies its two files and writes release.json: their hashes, `about` and, split by split, the
     names of the `recordings` that it was trained, chosen and tested on.
     """
-    target = target or paths.WEIGHTS / "released"
     target.mkdir(parents=True, exist_ok=True)
     files = ("config.json", "model.safetensors")
     for name in files:

@@ -228,6 +228,7 @@ def _fit(profile: Profile, folder: Path, name: str, recipe: Recipe, seed: int) -
             model.save_pretrained(work)
             probability = torch.sigmoid(logits_of(model, clips, np.arange(len(data)))).numpy()
             np.save(work / "probabilities.npy", probability)
+            np.save(work / "validation_probabilities.npy", probability[rows[1]])
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.array_digest(probability))
 
