@@ -71,7 +71,7 @@ def _release(profile: Profile) -> None:
             continue
         probability = np.load(folder / "validation_probabilities.npy")
         best = scores.thresholds(data.labels[chosen], probability)
-        about = {"profile": asdict(profile), "dataset": data.content}
+        about: dict = {"profile": asdict(profile), "dataset": data.content}
         about["thresholds"] = [round(float(one), 3) for one in best]
         model.release(folder, heard, about, paths.WEIGHTS / target)
 
