@@ -8,6 +8,7 @@ import torch
 from paper_lib.core import paths
 from paper_lib.core.random import generator_for
 from paper_lib.recognition import features, peers
+from paper_lib.recognition import model as models
 from paper_lib.sound import corpus, rendering
 
 
@@ -60,6 +61,12 @@ def test_a_network_learns_and_a_killed_one_goes_on_to_the_same_weights(small, tm
             peers.train_network(clips, recipe, rows, tmp_path)
     again, _ = peers.train_network(clips, recipe, rows, tmp_path)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
+    whole.save_pretrained(tmp_path / "saved")
+    loaded = models.load(tmp_path / "saved", peers.MelRecognizer)
+    some = data.rows("test")[:3]
+    assert torch.equal(
+        peers.logits_of(loaded, data, some), peers.logits_of(whole.eval(), data, some)
+    )
 
 
 def test_the_penalty_of_the_svm_is_chosen_on_validation():

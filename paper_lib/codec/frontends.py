@@ -21,6 +21,8 @@ class LogMel(nn.Module):
         self.mel = MelSpectrogram(
             sample_rate=16_000, n_fft=1024, hop_length=256, n_mels=BANDS, f_max=8000.0
         )
+        # (torch cuts the window out of a longer one, which safetensors refuses to store)
+        self.mel.spectrogram.window = self.mel.spectrogram.window.clone()
 
     def lower(self, audio: torch.Tensor) -> torch.Tensor:
         """(batch, samples) -> (batch, 64, frames): the spectrogram as networks take it."""
