@@ -134,6 +134,15 @@ def test_thresholds_find_the_cut_that_separates():
     assert scores.scores(truth, probability > 0.5)["macro_f1"] == 0.0
 
 
+def test_cautious_thresholds_leave_a_half_only_where_that_costs_something():
+    rng = np.random.default_rng(1)
+    truth = (rng.random((400, 13)) < 0.4).astype(float)
+    probability = np.where(truth > 0, 0.9, 0.1)  # any cut between does
+    probability[:, 3] = np.where(truth[:, 3] > 0, 0.9, 0.7)  # here a half would claim all
+    found = scores.cautious_thresholds(truth, probability)
+    assert np.allclose(np.delete(found, 3), 0.5) and found[3] == pytest.approx(0.7)
+
+
 def test_the_paired_gain_is_sharper_than_two_intervals():
     rng = np.random.default_rng(0)
     skill = np.repeat(rng.uniform(0.3, 0.9, 12), 30)[:, None]

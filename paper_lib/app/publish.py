@@ -70,7 +70,7 @@ def _release(profile: Profile) -> None:
         if not folder.exists():  # (that notebook has not been run)
             continue
         probability = np.load(folder / "validation_probabilities.npy")
-        best = scores.thresholds(data.labels[chosen], probability)
+        best = scores.cautious_thresholds(data.labels[chosen], probability)
         about: dict = {"profile": asdict(profile), "dataset": data.content}
         about["thresholds"] = [round(float(one), 3) for one in best]
         model.release(folder, heard, about, paths.WEIGHTS / target)

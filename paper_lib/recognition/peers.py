@@ -272,9 +272,10 @@ def fit_svm(profile: Profile, data: Dataset) -> None:
         if work:
             x = mfcc(data.clips(np.arange(len(data))))
             train, validation = data.rows("train"), data.rows("validation")
-            machines = best_svm(
+            machines, history = best_svm(
                 (x[train], data.labels[train]), (x[validation], data.labels[validation])
             )
+            history.to_csv(work / "history.csv", index=False)
             joblib.dump(machines, work / "svm.joblib")
             probability = svm_probabilities(machines, x)
             np.save(work / "probabilities.npy", probability)
@@ -282,20 +283,25 @@ def fit_svm(profile: Profile, data: Dataset) -> None:
 
 
 def best_svm(train: tuple, validation: tuple):
-    """Standardised inputs, one RBF machine a label; the penalty chosen on `validation`."""
+    """Standardised inputs, one RBF machine a label; the penalty chosen on `validation`.
+
+    Returns the machines and the macro-F1 of each penalty there.
+    """
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    best, most = None, -1.0
+    best, rows = None, list[dict]()
     for penalty in PENALTIES:
         one = OneVsRestClassifier(SVC(C=penalty), n_jobs=machine.cores())
         machines = make_pipeline(StandardScaler(), one).fit(*train)
-        score = scores.scores(validation[1], svm_probabilities(machines, validation[0]) > 0.5)
-        if score["macro_f1"] > most:
-            best, most = machines, score["macro_f1"]
-    return best
+        said = svm_probabilities(machines, validation[0]) > 0.5
+        score = scores.scores(validation[1], said)["macro_f1"]
+        if score > max((row["validation_macro_f1"] for row in rows), default=-1.0):
+            best = machines
+        rows.append({"penalty": penalty, "validation_macro_f1": score})
+    return best, pd.DataFrame(rows)
 
 
 def svm_probabilities(machines, x: np.ndarray) -> np.ndarray:
