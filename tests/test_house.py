@@ -226,6 +226,23 @@ def test_the_readme_shows_the_reference_run():
     assert f"<!-- table_2 -->\n{table}\n<!-- /table_2 -->" in (paths.ROOT / "README.md").read_text()
 
 
+def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
+    real = pd.read_csv(paths.reference("quick") / "table_real.csv").set_index("model")
+    readme = " ".join((paths.ROOT / "README.md").read_text().split())
+    codec, cnn = real.loc["released"], real.loc["released_cnn"]
+    for sentence in (
+        f"released codec recognizer has {codec.macro_f1:.2f}.",
+        f"with no codec in it, has {cnn.macro_f1:.2f}:",
+        f"it has {cnn.told:.2f}, the codec {codec.told:.2f}.",
+    ):
+        assert sentence in readme, sentence
+    card = " ".join((paths.WEIGHTS / "cnn" / "README.md").read_text().split())
+    assert f"macro-F1 {cnn.macro_f1:.3f}, and {cnn.told:.3f} over the eight" in card
+    assert f"codec recognizer has {codec.macro_f1:.3f} and {codec.told:.3f} there" in card
+    nobody = ["overdrive", "low_boost", "low_reduct", "high_boost", "high_reduct"]
+    assert cnn[nobody].max() < 0.55  # "Neither is to be believed there on ..."
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """published(tables): publish these as the reference of `tiny`, and return the run's writer."""
