@@ -186,6 +186,7 @@ def log_mel(pictures: dict[str, np.ndarray]) -> plt.Figure:
         shown = axis.imshow(
             10 * picture / np.log(10), origin="lower", aspect="auto", vmin=-60, vmax=20
         )
+        axis.grid(False)
         axis.set_title(name, fontsize=9)
         axis.set_ylabel("mel band")
     for axis in axes[-1]:
