@@ -27,6 +27,7 @@ from ..sound.dataset import Dataset
 from . import features
 from .features import EncodedClips
 from .head import bce, validation_scores
+from .model import load as load_recognizer
 from .optimisers import warm_cosine
 
 CHANNELS = (16, 32, 64, 96)
@@ -236,7 +237,7 @@ def _fit(profile: Profile, folder: Path, name: str, recipe: Recipe, seed: int) -
 def load(folder: Path) -> MelRecognizer:
     """A saved network, in eval mode."""
     stages.require(folder, "09_peers_and_real_guitars")
-    return MelRecognizer.from_pretrained(folder).eval()
+    return load_recognizer(folder, MelRecognizer)
 
 
 # --- MFCC and a support vector machine ------------------------------------------------------------
