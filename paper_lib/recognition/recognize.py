@@ -68,8 +68,9 @@ def stream(model: nn.Module, pipe: BinaryIO, seconds: float = 5.0) -> Iterator[A
         sound = wave.open(pipe)  # noqa: SIM115 (not ours to close)
         width, rate, channels = sound.getsampwidth(), sound.getframerate(), sound.getnchannels()
     except (wave.Error, EOFError) as problem:
+        why = str(problem) or "it ends too soon"
         raise PaperError(
-            f"standard input is no WAV ({problem}): pipe one in, e.g. sox -d -b 16 -t wav -."
+            f"standard input is no WAV ({why}): pipe one in, e.g. sox -d -b 16 -t wav -."
         ) from problem
     if width != 2:
         raise PaperError(f"standard input holds {8 * width}-bit samples: make them 16 (sox -b 16).")
