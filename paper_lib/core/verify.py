@@ -27,6 +27,8 @@ TOLERANCES = {
     "figure_experiments": 0.10,
     "figure_confusions": 0.35,  # shares of a handful of missed clips
     "table_latent_effects": 0.15,
+    "table_real": 0.20,  # one recording, effect by effect; codec and CNN lie 0.23 apart
+    "figure_real": 0.20,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows
