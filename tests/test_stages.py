@@ -306,10 +306,8 @@ def test_the_real_stages_hang_on_what_they_run():
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
         "core.random", "digest[:16]", "digest[:15]"
     )
-    assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == {
-        "head",
-        "finetuned",
-    }
+    scored = {"head", "finetuned", "peer", "svm"}
+    assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == scored
     assert changed("core.paths", 'ROOT / "data" / "weights"', 'ROOT / "w"') == set() != everything
 
 
