@@ -8,6 +8,7 @@ of every batch, the first one writes, and the losses are those of one process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from . import machine
 from .errors import PaperError
-from .random import seed_for
+from .random import generator_for, seed_for
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,27 @@ class Result:
     answers: dict[str, torch.Tensor]  # the tensors of its evaluation
     epoch: int  # its number
     history: pd.DataFrame  # one row an epoch: epoch, train_loss, evaluation (empty: not due)
+
+
+def shuffled(
+    rows: np.ndarray, batch: int, *key, heard: int = 0
+) -> tuple[Callable[[int], np.ndarray], int]:
+    """What each step hears of `rows`, in an order of its own each epoch; and steps an epoch.
+
+    `key`: of the order, whose generator adds the epoch; `heard`: rows an epoch (0: all).
+    """
+    heard = heard or len(rows)
+    per_epoch = -(-heard // batch)
+
+    @functools.lru_cache(1)
+    def order(epoch: int) -> np.ndarray:
+        return rows[generator_for(*key, epoch).permutation(len(rows))[:heard]]
+
+    def examples(step: int) -> np.ndarray:
+        epoch, place = divmod(step, per_epoch)
+        return order(epoch + 1)[place * batch : (place + 1) * batch]
+
+    return examples, per_epoch
 
 
 def accelerator_for(precision: str) -> Accelerator:

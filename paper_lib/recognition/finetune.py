@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,21 +231,13 @@ def training_of(
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
     per_step = recipe.batch * accumulation
-    per_epoch = -(-heard // per_step)
+    examples, per_epoch = loop.shuffled(train, per_step, recipe.seed, "finetune", heard=heard)
     upper = recipe.part == "upper"
     trained = model.encoder.upper_parameters() if upper else list(model.encoder.parameters())
     model.encoder.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(recipe.rates.encoder > 0)
     length = round(recipe.share * clips.clips(train[:1]).shape[-1])
-
-    @functools.lru_cache(1)
-    def order(epoch: int) -> np.ndarray:
-        return train[generator_for(recipe.seed, "finetune", epoch).permutation(len(train))[:heard]]
-
-    def examples(step: int) -> np.ndarray:
-        epoch, place = divmod(step, per_epoch)
-        return order(epoch + 1)[place * per_step : (place + 1) * per_step]
 
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, epoch = next(model.parameters()).device, step // per_epoch + 1

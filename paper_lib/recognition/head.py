@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 from ..core import config, loop, machine, paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
-from ..core.random import generator_for
 from ..evaluation import scores
 from ..sound import effects
 from ..sound.dataset import Dataset
@@ -87,16 +85,7 @@ def train_head(
         head = Head(x.shape[1], profile.hidden, profile.dropout)
     if standardise:
         head.fit_scaling(x)
-    batch = profile.head_batch
-    per_epoch = -(-len(x) // batch)
-
-    @functools.lru_cache(1)
-    def order(epoch: int) -> np.ndarray:
-        return generator_for(seed, "head", epoch).permutation(len(x))
-
-    def examples(step: int) -> np.ndarray:
-        epoch, place = divmod(step, per_epoch)
-        return order(epoch + 1)[place * batch : (place + 1) * batch]
+    examples, per_epoch = loop.shuffled(np.arange(len(x)), profile.head_batch, seed, "head")
 
     def evaluate(model: Head, epoch: int) -> dict:
         with torch.inference_mode():

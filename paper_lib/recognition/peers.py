@@ -6,7 +6,6 @@ by notebook 02. Their answers lie where a head's do, so that one table holds all
 
 from __future__ import annotations
 
-import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -123,16 +122,8 @@ def training_of(
 ) -> tuple[loop.Task, loop.Plan]:
     """What the loop needs to train `model` on rows to learn from and to choose on."""
     train, validation = rows
-    per_epoch = -(-len(train) // recipe.batch)
+    examples, per_epoch = loop.shuffled(train, recipe.batch, recipe.seed, "peer")
     longest = clips.clips(train[:1]).shape[-1]
-
-    @functools.lru_cache(1)
-    def order(epoch: int) -> np.ndarray:
-        return train[generator_for(recipe.seed, "peer", epoch).permutation(len(train))]
-
-    def examples(step: int) -> np.ndarray:
-        epoch, place = divmod(step, per_epoch)
-        return order(epoch + 1)[place * recipe.batch : (place + 1) * recipe.batch]
 
     def heard(row: int, length: int, epoch: int) -> np.ndarray:
         """Another excerpt, and another recording of it, each epoch."""

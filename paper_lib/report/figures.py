@@ -157,19 +157,26 @@ def per_class_bars(table: pd.DataFrame, n_clips: int) -> plt.Figure:
     return figure
 
 
+def _heat(axis: plt.Axes, values: pd.DataFrame, colours: str, form: str, label: str, **more):
+    """A heat map from 0 on, each cell with its number."""
+    small, bar = {"size": 8}, {"label": label}
+    sns.heatmap(
+        values,
+        vmin=0,
+        cmap=colours,
+        annot=True,
+        fmt=form,
+        annot_kws=small,
+        ax=axis,
+        cbar_kws=bar,
+        **more,
+    )
+
+
 def confusion_heat(share: pd.DataFrame) -> plt.Figure:
     """`metrics.confusions` as a picture, in percent."""
     figure, axis = plt.subplots(figsize=(7.4, 6), constrained_layout=True)
-    sns.heatmap(
-        100 * share,
-        vmin=0,
-        cmap="rocket_r",
-        annot=True,
-        fmt=".0f",
-        annot_kws={"size": 8},
-        ax=axis,
-        cbar_kws={"label": "% of the row's clips"},
-    )
+    _heat(axis, 100 * share, "rocket_r", ".0f", "% of the row's clips")
     axis.axhline(len(effects.NAMES), color="white", lw=4)
     axis.set_xlabel("said without being there")
     axis.set_ylabel("missed (clips)")
@@ -198,17 +205,7 @@ def log_mel(pictures: dict[str, np.ndarray]) -> plt.Figure:
 def real_heat(f1: pd.DataFrame) -> plt.Figure:
     """F1 of each effect (columns) by each model (rows)."""
     figure, axis = plt.subplots(figsize=(9, 0.42 * len(f1) + 2), constrained_layout=True)
-    sns.heatmap(
-        f1,
-        vmin=0,
-        vmax=1,
-        cmap="mako_r",
-        annot=True,
-        fmt=".2f",
-        annot_kws={"size": 8},
-        ax=axis,
-        cbar_kws={"label": "F1"},
-    )
+    _heat(axis, f1, "mako_r", ".2f", "F1", vmax=1)
     axis.set_ylabel("")
     return figure
 
