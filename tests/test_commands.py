@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -11,9 +12,14 @@ import soundfile
 import torch
 
 from paper_lib import PaperError
-from paper_lib.core import machine, paths
+from paper_lib.app import publish
+from paper_lib.core import machine, paths, stages
+from paper_lib.core.random import generator_for
+from paper_lib.evaluation import scores
 from paper_lib.recognition import finetune, recognize
-from paper_lib.sound import effects
+from paper_lib.recognition import model as models
+from paper_lib.recognition.peers import MelRecognizer, spectrum
+from paper_lib.sound import audio, dataset, effects
 
 
 def fails(done, *words):
@@ -160,6 +166,75 @@ def test_what_cannot_be_told_is_said_and_one_effect_of_a_group_named(tmp_path):
     thresholds = np.full(13, 0.5)
     thresholds[1] = 0.85
     assert recognize.named(probability, thresholds) == ["reverb", "overdrive"]
+
+
+def test_a_recognizer_is_released_with_its_temperature_in_its_weights(small, tmp_path):
+    run, data, _ = small
+    model = MelRecognizer().eval()
+    validation = data.rows("validation")
+    truth = data.labels[validation]
+    logits = 8 * (truth - 0.5) + generator_for(0, "release").normal(0, 4, truth.shape)
+    target = tmp_path / "weights"
+    target.mkdir()
+    (target / "README.md").write_text("the card")
+    samples = torch.from_numpy(data.clips(validation[:2]))
+    with torch.no_grad():
+        before = model(samples)
+        publish.release(model, logits, data, run, target)
+        after = models.load(target, MelRecognizer)(samples)
+    record = json.loads((target / "release.json").read_text())
+    assert torch.allclose(before, after * record["temperature"], atol=1e-5)
+    assert record["temperature"] == pytest.approx(scores.temperature(truth, logits), abs=1e-3)
+    assert len(record["thresholds"]) == 13 and set(record["recordings"]) == set(dataset.SPLITS)
+    assert (target / "README.md").read_text() == "the card"
+    name = "model.safetensors"
+    assert stages.digest(target / name) == record["sha256"][name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["codec", "cnn", "cnn_dry"])
+def test_an_onnx_file_answers_as_the_recognizer_does(command, tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    target = tmp_path / "it.onnx"
+    done = command("export", target, "--model", name)
+    assert done.returncode == 0 and "within" in done.stdout, done.stderr
+    session = onnxruntime.InferenceSession(target)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["effects"]) == list(effects.NAMES) and len(about) == 3
+    clip = soundfile.read(sorted((paths.REAL / "guitarset").glob("*.flac"))[0], dtype="float32")[0]
+    clip = audio.resample(clip, 44_100, 16_000)[None, :80_000].astype(np.float32)
+    kind = () if name == "codec" else (name, MelRecognizer)
+    model = models.released(*kind)[0]
+    given = {"samples": clip}
+    if name == "cnn_dry":
+        given["dry"] = spectrum(model.mel, clip[0])[None]
+    with torch.no_grad():
+        wanted = torch.sigmoid(model(*(torch.from_numpy(x) for x in given.values()))).numpy()
+    assert np.abs(session.run(None, given)[0] - wanted).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_a_dry_reference_is_heard_and_asks_for_no_other_model(command, tmp_path, make_tone):
+    real = sorted((paths.REAL / "guitarset").glob("*.flac"))
+    wet = tmp_path / "wet.wav"
+    assert command("render", real[0], wet, "--chain", "low_boost").returncode == 0
+    done = command("recognize", wet, "--dry", real[1], "--json")
+    assert done.returncode == 0, done.stderr
+    plain = command("recognize", wet, "--dry", wet, "--json")
+    assert json.loads(done.stdout) != json.loads(plain.stdout)  # the reference is heard
+    fails(command("recognize", wet, "--dry", real[1], "--model", "cnn"), "--dry asks a network")
+    fails(command("recognize", wet, "--dry", tmp_path / "no.wav"), "no.wav")
+
+
+@pytest.mark.slow
+def test_standard_input_speaks_json_too(tmp_path, make_tone):
+    file = make_tone(tmp_path / "a.wav", 2.0, 16_000)
+    done = subprocess.run(
+        [sys.executable, "-m", "paper_lib", "recognize", "-", "--json", "--model", "cnn"],
+        input=file.read_bytes(), capture_output=True, cwd=paths.ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)["files"]) == ["-"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from paper_lib.core import config
+from paper_lib.core.random import generator_for
 from paper_lib.evaluation import intervals, neighbours, published, scores
 from paper_lib.report import tables
 
@@ -174,3 +175,16 @@ def test_intervals_hold_the_training_seeds():
     )
     same = intervals.intervals(truth, np.stack([good, good]), recordings, 500, 0)["macro_f1"]
     assert same == pytest.approx(alone[0])
+
+
+def test_a_temperature_makes_a_boaster_as_sure_as_he_is_right():
+    rng = generator_for(0, "temperature")
+    logits = rng.normal(0, 2, (4000, 13))
+    truth = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(float)
+    assert scores.temperature(truth, logits) == pytest.approx(1, abs=0.03)
+    assert scores.temperature(truth, 3 * logits) == pytest.approx(3, abs=0.1)
+    sure = lambda x: scores.calibration_error(truth, 1 / (1 + np.exp(-x)))
+    assert sure(logits) < 0.01 < 0.08 < sure(3 * logits)
+    table = scores.reliability(truth, 1 / (1 + np.exp(-logits)))
+    assert table.share.sum() == pytest.approx(1) and (table.probability.diff()[1:] > 0).all()
+    assert np.allclose(table.probability, table.there, atol=0.03)

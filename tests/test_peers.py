@@ -9,7 +9,7 @@ from paper_lib.core import paths
 from paper_lib.core.random import generator_for
 from paper_lib.recognition import features, peers
 from paper_lib.recognition import model as models
-from paper_lib.sound import corpus, rendering
+from paper_lib.sound import corpus, pedals, rendering
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
@@ -90,3 +90,64 @@ def test_the_real_clips_are_whole_licensed_and_in_no_corpus(small):
     assert rendering.size(real)[:2] == (4, 4 * 51)
     names = {r.name for r in corpus.everything(real)}
     assert len(names) == 4 and not names & {r.name for r in corpus.everything(run)}
+
+
+def test_a_dry_reference_cancels_the_colour_of_the_guitar():
+    """What equalizes clip and reference alike leaves their difference as it was."""
+    model = peers.MelRecognizer(referenced=True).eval()
+    rng = generator_for(0, "dry")
+    mel, dry = (torch.from_numpy(rng.normal(-4, 2, s).astype("f4")) for s in ((2, 64, 80), (2, 64)))
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
+    colour = torch.linspace(-3, 3, 64)
+    with torch.no_grad():
+        model(mel, dry)
+        model(mel + colour[:, None], dry + colour)
+    assert seen[0].shape == (2, 2, 64, 80) and torch.allclose(
+        seen[0][:, 1], seen[1][:, 1], atol=1e-5
+    )
+    assert not torch.allclose(seen[0][:, 0], seen[1][:, 0])
+    sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    loud, soft = (peers.spectrum(peers.LogMel(), a * sine) for a in (0.4, 0.04))
+    assert loud.max() - soft.max() == pytest.approx(np.log(100), abs=0.01)  # 20 dB
+
+
+def test_a_referenced_network_learns_on_the_references_of_its_own_clips(small, monkeypatch):
+    run, data, _ = small
+    dry = peers.dry_spectra(run, data)
+    assert dry.shape == (len(data), 64) and len(np.unique(dry, axis=0)) == 16
+    same = data.index.groupby("recording").indices.values()
+    assert all(len(np.unique(dry[rows], axis=0)) == 1 for rows in same)
+    clips = features.EncodedClips(data.labels, features.kept(run, data, "logmel").activations, dry)
+    recipe = peers.Recipe(recurrent=False, varied=True, epochs=1)
+    rows = data.rows("train")[:64], data.rows("validation")[:32]
+    model, _ = peers.train_network(clips, recipe, rows)
+    assert model.referenced and peers.logits_of(model, clips, rows[1]).shape == (32, 13)
+
+
+def test_another_makers_effects_keep_length_and_do_what_they_say():
+    noise = generator_for(0, "pedals").standard_normal(44_100)
+    clean = (3000 * noise).astype(np.int16)
+    spectrum = lambda x: np.abs(np.fft.rfft(x.astype(float))) ** 2
+    for effect in pedals.PEDALS:
+        out = pedals.render(clean, 44_100, effect)
+        assert out.dtype == np.int16 and len(out) == len(clean), effect
+        assert np.array_equal(out, pedals.render(clean, 44_100, effect)), effect
+        assert not np.array_equal(out, clean), effect
+    gain = lambda effect, a, b: (
+        10
+        * np.log10(
+            spectrum(pedals.render(clean, 44_100, effect))[a:b].sum() / spectrum(clean)[a:b].sum()
+        )
+    )
+    for effect, (a, b), wanted in (
+        ("low_boost", (20, 60), 10),
+        ("low_reduct", (20, 60), -10),
+        ("high_reduct", (15_000, 20_000), -20),
+    ):
+        assert gain(effect, a, b) == pytest.approx(wanted, abs=1.5)
+        assert gain(effect, 1000, 2000) == pytest.approx(0, abs=1.0)
+    click = np.zeros(44_100, np.int16)
+    click[0] = 10_000
+    echo = pedals.render(click, 44_100, "slapback_delay")
+    assert np.flatnonzero(np.abs(echo) > 1000).tolist() == [0, 8820]  # 200 ms later

@@ -1,11 +1,14 @@
-"""The corpus `varied`: each part of a recording's way from string to file does what it says."""
+"""The corpora beside `plucked`: what lies between string and file, other guitars, sampled ones."""
+
+import shutil
 
 import numpy as np
 import pytest
 
+from paper_lib import PaperError
 from paper_lib.core import config
 from paper_lib.core.random import generator_for
-from paper_lib.sound import audio, corpus, variation
+from paper_lib.sound import audio, corpus, plucked, rendering, sampled, splits, variation
 
 RATE = 44_100
 NOISE = generator_for(0, "noise").standard_normal(RATE)
@@ -65,3 +68,80 @@ def test_a_varied_corpus_has_the_same_performances_and_splits_and_other_sound():
         same = corpus.load(recording, plain)
         assert len(one) == len(same) and not np.array_equal(one, same)
     assert np.ptp(levels) > 4 and min(levels) > -43 and max(levels) < -17
+
+
+def test_a_part_left_out_changes_no_other_draw():
+    sound = (0.1 * NOISE).astype(np.float32)
+    vary = lambda seed, without="": variation.vary(
+        sound, RATE, generator_for(seed, "vary"), without=without
+    )
+    whole = vary(0)
+    others = {part: vary(0, part) for part in variation.PARTS}
+    assert not any(
+        np.array_equal(whole, x) for p, x in others.items() if p not in ("pickup", "hum")
+    )
+    # (half of the recordings have a comb, a third a hum)
+    for part, share in (("pickup", 0.5), ("hum", 0.3)):
+        same = np.mean([np.array_equal(vary(i), vary(i, part)) for i in range(40)])
+        assert same == pytest.approx(1 - share, abs=0.25)
+    levels = [audio.level_db(vary(i, "level")) for i in range(8)]
+    assert np.ptp(levels) < 0.6 and np.mean(levels) == pytest.approx(-29, abs=0.5)
+    far = variation.vary(np.zeros(RATE, np.float32), RATE, generator_for(0, "x"), variation.OTHER)
+    assert -62 < audio.level_db(far) < -46  # nothing is left but a louder noise
+
+
+def test_nothing_is_trained_on_the_other_guitars():
+    heard = {corpus.PERFORMANCE.match(n)["player"] for n in plucked.names()}
+    other = config.load("tiny", corpus="other", recordings=30)
+    players = {r.player for r in corpus.recordings(other)}
+    assert players == {"p6", "p7", "p8"} and not players & heard
+    assert len(corpus.everything(other)) == 360 == len({r.name for r in corpus.everything(other)})
+    assert not set(plucked.OTHERS) & set(plucked.PLAYERS)
+
+
+def test_another_take_is_other_music_on_the_same_guitar():
+    """The colour that a recording's draws give it is its takes' too."""
+    run = config.load("tiny", corpus="varied")
+    recordings = corpus.recordings(run)[:4]
+    spectrum = lambda x: np.log(np.abs(np.fft.rfft(audio.to_float(x), 8 * RATE))[: 4 * RATE] + 1e-3)
+    bands = lambda x: np.array([b.mean() for b in np.array_split(spectrum(x)[: 4 * 8000], 24)])
+    first = np.array([bands(corpus.load(r, run)) for r in recordings])
+    takes = np.array([bands(corpus.another_take(r, run)) for r in recordings])
+    assert not np.array_equal(first, takes)
+    distance = np.abs(first[:, None] - takes[None]).mean(2)
+    assert (distance.argmin(1) == np.arange(4)).sum() >= 3
+
+
+def test_without_fluidsynth_the_sampled_guitars_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(PaperError, match=r"sampled guitars are off.*apt-get install fluidsynth"):
+        rendering.stage(config.load("tiny", corpus="sampled"), [])
+
+
+def test_the_mixed_corpus_is_half_sampled_in_every_split():
+    run = config.load("tiny", corpus="mixed", recordings=120)
+    found = corpus.recordings(run)
+    share = np.mean([r.name.startswith("s") for r in found])
+    assert share == 0.5 and len(corpus.everything(run)) == 1440
+    split = corpus.split_of(run)
+    for name in splits.SHARES:
+        of = [r.name.startswith("s") for r in found if split[r.name] == name]
+        assert 0.2 < np.mean(of) < 0.8
+
+
+def test_a_sampled_performance_is_in_tune_and_the_same_again():
+    try:
+        sampled.fonts()
+    except PaperError as problem:
+        pytest.skip(str(problem))
+    name = next(n for n in sampled.names() if "-A_solo" in n)
+    one = sampled.play(name, 2.0)
+    assert np.array_equal(one, sampled.play(name, 2.0))
+    assert one.dtype == np.float32 and len(one) == 2 * RATE and audio.level_db(one) > -36
+    # energy lies on the notes of the scale: at the equal-tempered pitches, not between them
+    power = np.abs(np.fft.rfft(one * np.hanning(len(one)), 8 * RATE)) ** 2
+    hertz = np.fft.rfftfreq(8 * RATE, 1 / RATE)
+    band = (hertz > 100) & (hertz < 1000)
+    cents = (1200 * np.log2(hertz[band] / 440)) % 100
+    near = np.minimum(cents, 100 - cents) < 25
+    assert power[band][near].sum() > 4 * power[band][~near].sum()

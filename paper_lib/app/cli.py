@@ -120,8 +120,17 @@ def _add_sounds(verb: Callable) -> None:
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument(
         "--model",
-        default="codec",
-        help="codec (default), cnn (no codec in it), or the folder of a saved codec recognizer",
+        help="codec (default), cnn (no codec in it), or a saved codec recognizer's folder",
+    )
+    one.add_argument(
+        "--dry",
+        metavar="REFERENCE",
+        help="a recording of the same guitar without effects: tells equalizers, too",
+    )
+    one = verb("export", export, "write a released recognizer as one ONNX file", False)
+    one.add_argument("output", help="FILE.onnx")
+    one.add_argument(
+        "--model", help="codec (default), cnn, cnn_dry, or a saved codec recognizer's folder"
     )
 
 
@@ -159,6 +168,7 @@ def _add_making(verb: Callable) -> None:
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     one = verb("publish", publish, "make the present run the published reference (maintainers)")
     one.add_argument("--part", default="all", help="this part's artefacts alone")
+    one.add_argument("--only", default="", metavar="NN", help="this notebook alone")
 
 
 def _profile(args):
@@ -274,20 +284,22 @@ def render(args) -> None:
     beside.replace(target)
 
 
-def _recognizer(args):
-    """The recognizer that `--model` or `--profile` names, and its thresholds."""
+def _recognizer(args) -> tuple:
+    """The recognizer that `--model`, `--profile` or `--dry` names, and its thresholds."""
     from ..core import paths
     from ..recognition import model as models
+    from ..recognition.peers import MelRecognizer
 
-    if args.profile or args.model not in ("codec", "cnn"):
-        folder = paths.model(_profile(args).profile, "finetuned") if args.profile else args.model
-        return models.load(Path(folder)), 0.5
-    if args.model == "cnn":
-        from ..recognition.peers import MelRecognizer
-
-        released = models.released("cnn", MelRecognizer)
-    else:
-        released = models.released()
+    name = args.model or "codec"
+    if getattr(args, "dry", None):
+        if args.profile or args.model:
+            raise PaperError("--dry asks a network of its own: leave --model and --profile out.")
+        name = "cnn_dry"
+    if getattr(args, "profile", None):
+        return models.load(paths.model(_profile(args).profile, "finetuned")), 0.5
+    if name not in RELEASED:
+        return models.load(Path(name)), 0.5
+    released = models.released(*((RELEASED[name],) if name == "codec" else (name, MelRecognizer)))
     if released is None:
         raise PaperError(
             "no such recognizer is released in data/weights: "
@@ -297,11 +309,18 @@ def _recognizer(args):
     return model, record.get("thresholds", 0.5)
 
 
+RELEASED = {"codec": "released", "cnn": "cnn", "cnn_dry": "cnn_dry"}  # --model -> data/weights
+
+
 def recognize(args) -> None:
     from ..recognition import recognize as listening
-    from ..sound import effects
+    from ..recognition.peers import spectrum
+    from ..sound import audio, effects
 
     (model, thresholds), answers = _recognizer(args), {}
+    dry = None
+    if args.dry:
+        dry = spectrum(model.mel, audio.read(args.dry, audio.CODEC_RATE, at_least=1.0))
 
     def line(i: int, why: str, row) -> str:
         names = listening.named(row, thresholds)
@@ -309,24 +328,32 @@ def recognize(args) -> None:
         text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
         return f"  {i * args.window:6.1f} s  {text}"
 
-    if args.file == ["-"] and not args.json:
-        for i, answer in enumerate(listening.stream(model, sys.stdin.buffer, args.window)):
-            print(line(i, *answer), flush=True)
-        return
     for file in args.file:
-        found = listening.recognize(model, file, args.window)
+        if file == "-":
+            found = listening.stream(model, sys.stdin.buffer, args.window, dry)
+        else:
+            found = iter(listening.recognize(model, file, args.window, dry))
+        if not args.json:
+            print("standard input" if file == "-" else file)
+            for i, answer in enumerate(found):
+                print(line(i, *answer), flush=True)
+            continue
         answers[file] = [
             {"cannot_tell": why}
             if why
             else dict(zip(effects.NAMES, (round(float(p), 4) for p in row), strict=True))
             for why, row in found
         ]
-        if not args.json:
-            print(file)
-            for i, answer in enumerate(found):
-                print(line(i, *answer))
     if args.json:
         print(json.dumps({"window_s": args.window, "files": answers}, indent=1))
+
+
+def export(args) -> None:
+    from ..recognition.export import to_onnx
+
+    model, thresholds = _recognizer(args)
+    difference = to_onnx(model, Path(args.output), thresholds)
+    print(f"{args.output}: probabilities within {difference:.1e} of the original's")
 
 
 def fetch(args) -> None:
@@ -360,4 +387,4 @@ def pretrain(args) -> None:
 def publish(args) -> None:
     from .publish import publish
 
-    publish(_profile(args), args.part)
+    publish(_profile(args), args.part, args.only)

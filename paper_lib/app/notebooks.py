@@ -22,7 +22,7 @@ from ..sound import corpus
 PARTS = {
     "paper": ("01", "02", "03", "04", "05"),
     "codec": ("06", "07", "08", "A1", "A2"),
-    "peers": ("09",),
+    "peers": ("09", "10", "11"),
 }
 
 

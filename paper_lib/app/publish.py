@@ -4,40 +4,45 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from ..core import manifest, paths
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..evaluation import scores
-from ..recognition import model
+from ..recognition import features, model, peers, variations
 from ..report import tables
 from ..sound import dataset
 from . import notebooks
 
 
-def publish(profile: Profile, part: str = "all") -> None:
+def publish(profile: Profile, part: str = "all", only: str = "") -> None:
     """Copy the run's tables, figures and manifest to figures/reference/<profile>.
 
     For `quick` also the executed notebooks and the README's table; for `full` also its fine-tuned
-    model, as the released one. A `part` publishes that part alone and leaves the others' artefacts
-    as they were.
+    model, as the released one. A `part` publishes that part alone, `only` (a number) one notebook,
+    and leaves the others' artefacts as they were.
     """
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
     artefacts, books = manifest.read(profile.profile)["artefacts"], notebooks.listing(part)
+    books = [path for path in books if path.stem.startswith(only)]
     for path in books:
         if path.stem not in {a["notebook"] for a in artefacts.values()}:
             raise PaperError(
                 f"the run of {profile.profile} is not whole ({path.stem} is missing): "
                 f"paper reproduce -p {profile.profile} --part {part} first."
             )
-    if profile.profile == "full":
+    if profile.profile == "full" and not only:
         _release(profile)
+    if profile.profile == "full" and profile.variation_epochs and only in ("", "10"):
+        release_referenced(profile)
     _copy(source, target, {path.stem for path in books})
-    notebooks.reproduce(profile, only="04", force=True)  # it shows the reference beside the run
+    if not only or only == "04":  # it shows the reference beside the run
+        notebooks.reproduce(profile, only="04", force=True)
     if profile.profile == "quick":
         for path in books:
             shutil.copy(paths.executed("quick") / path.name, path)
@@ -62,18 +67,47 @@ def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
 
 
 def _release(profile: Profile) -> None:
-    data = dataset.load(profile)
-    heard = {split: sorted(set(data.index.recording[data.rows(split)])) for split in dataset.SPLITS}
-    chosen = data.rows("validation")
-    for name, target in (("finetuned", "released"), ("logmel_cnn_varied", "cnn")):
+    """What the run trained on its own data set, to data/weights; a part run alone has none."""
+    for name, target, kind in (
+        ("finetuned", "released", model.EffectRecognizer),
+        ("logmel_cnn_varied", "cnn", peers.MelRecognizer),
+    ):
         folder = paths.model(profile.profile, name)
-        if not folder.exists():  # (that notebook has not been run)
-            continue
-        probability = np.load(folder / "validation_probabilities.npy")
-        best = scores.cautious_thresholds(data.labels[chosen], probability)
-        about: dict = {"profile": asdict(profile), "dataset": data.content}
-        about["thresholds"] = [round(float(one), 3) for one in best]
-        model.release(folder, heard, about, paths.WEIGHTS / target)
+        if folder.exists():
+            data = dataset.load(profile)
+            chosen = np.load(folder / "validation_probabilities.npy").astype(np.float64)
+            logits = np.log(chosen.clip(1e-7)) - np.log((1 - chosen).clip(1e-7))
+            release(model.load(folder, kind), logits, data, profile, paths.WEIGHTS / target)
+
+
+def release_referenced(profile: Profile) -> None:
+    """The network behind `--dry` (notebook 10), to data/weights/cnn_dry."""
+    run, data = variations.train_referenced(profile)
+    network = peers.load(paths.model(run.profile, "cnn_dry"))
+    clips = replace(features.kept(run, data, "logmel"), dry=peers.dry_spectra(run, data))
+    logits = peers.logits_of(network, clips, data.rows("validation")).numpy().astype(np.float64)
+    release(network, logits, data, run, paths.WEIGHTS / "cnn_dry")
+
+
+def release(
+    recognizer: nn.Module,
+    logits: np.ndarray,
+    data: dataset.Dataset,
+    profile: Profile,
+    target: paths.Path,
+) -> None:
+    """Release a recognizer with probabilities as sure as they are right, and thresholds.
+
+    Both from its `logits` of the validation clips of `data`.
+    """
+    heard = {split: sorted(set(data.index.recording[data.rows(split)])) for split in dataset.SPLITS}
+    truth = data.labels[data.rows("validation")]
+    temperature = round(scores.temperature(truth, logits), 3)
+    model.cool(recognizer, temperature)
+    best = scores.cautious_thresholds(truth, 1 / (1 + np.exp(-logits / temperature)))
+    about: dict = {"profile": asdict(profile), "dataset": data.content}
+    about |= {"temperature": temperature, "thresholds": [round(float(one), 3) for one in best]}
+    model.release(recognizer, heard, about, target)
 
 
 def _into_readme(table: pd.DataFrame) -> None:

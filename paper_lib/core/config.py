@@ -45,8 +45,13 @@ class Run:
 class Rendering:
     """Notebook 01: corpus and rendering."""
 
-    # varied: plucked, each recording with a microphone, room, noise and level of its own
-    corpus: Literal["plucked", "varied", "guitarset", "folder"] = "plucked"
+    # varied: plucked, each recording with a microphone, room, noise and level of its own; other:
+    # players and rooms that none of these have; sampled: sound fonts; mixed: varied of both kinds
+    corpus: Literal["plucked", "varied", "other", "sampled", "mixed", "guitarset", "folder"] = (
+        "plucked"
+    )
+    # varied, other, mixed: one part of the variation left out ("": none)
+    vary_without: Literal["", "pickup", "equalizer", "room", "level", "noise", "hum"] = ""
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
     guitarset_audio: Literal[
         "audio_mic", "audio_mix", "audio_hex_original", "audio_hex_debleeded"
@@ -137,6 +142,14 @@ class Peers:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Variations:
+    """Notebook 10."""
+
+    variation_recordings: Positive = 160  # of each corpus that is compared
+    variation_epochs: Count = 0  # of each network (0: show the published comparison)
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipes:
     """Appendix A2."""
 
@@ -146,7 +159,16 @@ class Recipes:
 
 @dataclass(frozen=True, config=STRICT)
 class Profile(
-    Recipes, Peers, Experiments, Reporting, FineTuning, HeadTraining, Codec, Rendering, Run
+    Recipes,
+    Variations,
+    Peers,
+    Experiments,
+    Reporting,
+    FineTuning,
+    HeadTraining,
+    Codec,
+    Rendering,
+    Run,
 ):
     """All sections; attributes are flat, since every key belongs to one section only."""
 

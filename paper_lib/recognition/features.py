@@ -72,6 +72,7 @@ class EncodedClips:
 
     labels: np.ndarray  # (rows, 13)
     activations: np.ndarray  # (rows, channels, frames)
+    dry: np.ndarray | None = None  # (rows, 64) spectra of their guitars without effects
 
     def clips(self, rows) -> np.ndarray:
         return self.activations[rows].astype(np.float32)

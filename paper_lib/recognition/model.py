@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +92,22 @@ def load(folder: Path, kind: Any = EffectRecognizer) -> Any:
         ) from problem
 
 
-def release(model: Path, recordings: dict[str, list[str]], about: dict, target: Path) -> None:
-    """Make the saved recognizer in `model` the released one in the folder `target`.
+def cool(model: nn.Module, temperature: float) -> None:
+    """Divide a recognizer's logits by `temperature`, in place: in the weights of its last layer."""
+    *_, last = (m for m in model.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        last.weight /= temperature
+        last.bias /= temperature
 
-    Copies its two files and writes release.json: their hashes, `about` and, split by split, the
-    names of the `recordings` that it was trained, chosen and tested on.
+
+def release(model: nn.Module, recordings: dict[str, list[str]], about: dict, target: Path) -> None:
+    """Make `model` the released recognizer in the folder `target`.
+
+    Saves its two files (a card that is there stays) and writes release.json: their hashes, `about`
+    and, split by split, the names of the `recordings` that it was trained, chosen and tested on.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(target)
     files = ("config.json", "model.safetensors")
-    for name in files:
-        shutil.copy(Path(model) / name, target / name)
     record = {
         "sha256": {name: stages.digest(target / name) for name in files},
         "recordings": recordings,

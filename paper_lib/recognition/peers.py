@@ -6,7 +6,7 @@ by notebook 02. Their answers lie where a head's do, so that one table holds all
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import joblib
@@ -21,7 +21,7 @@ from ..core import loop, machine, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
 from ..evaluation import scores
-from ..sound import effects
+from ..sound import audio, corpus, effects
 from ..sound.dataset import Dataset
 from . import features
 from .features import EncodedClips
@@ -44,14 +44,21 @@ class MelRecognizer(
     """Log-mel, four strided blocks of convolutions, statistics or a GRU over time, 13 logits.
 
     `recurrent` False: mean and deviation over time (the CNN); True: a GRU in both directions and
-    the mean of its states (the CRNN).
+    the mean of its states (the CRNN). `referenced`: it is also told how the same guitar sounds
+    dry, as that recording's mean log-mel spectrum, and sees the difference beside the spectrogram.
     """
 
-    def __init__(self, recurrent: bool = False, hidden: int = 128, dropout: float = 0.3):
+    def __init__(
+        self,
+        recurrent: bool = False,
+        hidden: int = 128,
+        dropout: float = 0.3,
+        referenced: bool = False,
+    ):
         super().__init__()
-        self.recurrent = recurrent
+        self.recurrent, self.referenced = recurrent, referenced
         self.mel = LogMel()
-        before, blocks = (1, *CHANNELS[:-1]), []
+        before, blocks = (2 if referenced else 1, *CHANNELS[:-1]), []
         for i, (inside, out) in enumerate(zip(before, CHANNELS, strict=True)):
             # (the GRU keeps its frames: only the first two blocks shorten time)
             blocks.append(_block(inside, out, stride=(2, 1 if recurrent and i > 1 else 2)))
@@ -67,10 +74,14 @@ class MelRecognizer(
         if not recurrent:
             del self.gru
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) at 16 kHz, or what `LogMel.lower` made of it -> (batch, 13) logits."""
+    def forward(self, x: torch.Tensor, dry: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, samples) at 16 kHz, or what `LogMel.lower` made of it -> (batch, 13) logits.
+
+        dry: (batch, 64), what `spectrum` makes of a dry recording of the same guitar.
+        """
         mel = self.mel.lower(x) if x.ndim == 2 else x
-        y = self.blocks(mel[:, None]).flatten(1, 2)  # (batch, channels x bands, frames)
+        layers = [mel] if dry is None else [mel, mel - dry[:, :, None]]
+        y = self.blocks(torch.stack(layers, 1)).flatten(1, 2)  # (batch, channels x bands, frames)
         if self.recurrent:
             return self.head(self.gru(y.transpose(1, 2))[0].mean(1))
         return self.head(torch.cat([y.mean(2), y.std(2, correction=0)], 1))
@@ -86,6 +97,13 @@ def _block(inside: int, out: int, stride: tuple[int, int]) -> nn.Sequential:
         nn.BatchNorm2d(out),
         nn.ReLU(),
     )
+
+
+def spectrum(front: LogMel, samples: np.ndarray) -> np.ndarray:
+    """(n,) float at 16 kHz -> (64,): the log-mel spectrum of its mean power over time."""
+    with torch.inference_mode():
+        power = front.mel(torch.from_numpy(samples.astype(np.float32))[None])
+        return torch.log(power.mean(-1) + 1e-6)[0].numpy()
 
 
 def vary(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -125,19 +143,24 @@ def training_of(
     examples, per_epoch = loop.shuffled(train, recipe.batch, recipe.seed, "peer")
     longest = clips.clips(train[:1]).shape[-1]
 
-    def heard(row: int, length: int, epoch: int) -> np.ndarray:
+    def heard(row: int, length: int, epoch: int) -> tuple[np.ndarray, ...]:
         """Another excerpt, and another recording of it, each epoch."""
         rng = generator_for(recipe.seed, "excerpt", epoch, int(row))
         start = rng.integers(longest - length + 1)
         mel = clips.clips(row)[:, start : start + length]
-        return vary(mel, rng) if recipe.varied else mel + np.float32(rng.normal(0, 0.5))
+        if clips.dry is not None:  # (what changes the clip changes its dry reference alike)
+            both = np.concatenate([mel, clips.dry[row][:, None]], 1)
+            both = vary(both, rng) if recipe.varied else both + np.float32(rng.normal(0, 0.5))
+            return both[:, :-1], both[:, -1]
+        return (vary(mel, rng) if recipe.varied else mel + np.float32(rng.normal(0, 0.5)),)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, epoch = next(model.parameters()).device, step // per_epoch + 1
         rng = generator_for(recipe.seed, "length", step)
         length = int(rng.integers(min(SHORTEST, longest), longest + 1))
-        x = torch.from_numpy(np.stack([heard(row, length, epoch) for row in part]))
-        return bce(model(x.to(device)), torch.from_numpy(clips.labels[part]).to(device))
+        parts = zip(*(heard(row, length, epoch) for row in part), strict=True)
+        inputs = [torch.from_numpy(np.stack(one)).to(device) for one in parts]
+        return bce(model(*inputs), torch.from_numpy(clips.labels[part]).to(device))
 
     def evaluate(model: nn.Module, epoch: int) -> dict:
         return validation_scores(logits_of(model, clips, validation), clips.labels[validation])
@@ -159,11 +182,15 @@ def training_of(
 def logits_of(model: nn.Module, clips: EncodedClips | Dataset, rows: np.ndarray) -> torch.Tensor:
     """(rows, 13) logits of clips or of their log-mel spectrograms."""
     device, out = next(model.parameters()).device, []
+    dry = clips.dry if isinstance(clips, EncodedClips) else None
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(rows), 32):
-            x = torch.from_numpy(clips.clips(rows[start : start + 32])).to(device)
-            out.append(model(x).cpu())
+            part = rows[start : start + 32]
+            inputs = [clips.clips(part)]
+            if dry is not None:
+                inputs.append(dry[part])
+            out.append(model(*(torch.from_numpy(one).to(device) for one in inputs)).cpu())
     return torch.cat(out)
 
 
@@ -176,45 +203,62 @@ def train_network(
     """A network from random weights, its best epoch kept; and its history."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        model = MelRecognizer(recipe.recurrent)
+        model = MelRecognizer(recipe.recurrent, referenced=clips.dry is not None)
     result = loop.train(*training_of(clips, model, recipe, rows), folder)
     model = model.cpu()
     model.load_state_dict(result.weights)
     return model.eval(), result.history
 
 
-def fit_networks(profile: Profile, data: Dataset, recipes: dict[str, Recipe]) -> None:
+def fit_networks(
+    profile: Profile, data: Dataset, recipes: dict[str, Recipe], referenced: bool = False
+) -> None:
     """Stages data/<profile>/models/<name>: each network with `peer_seeds` seeds.
 
-    Several at a time, a core each.
+    Several at a time, a core each. `referenced`: beside each clip it hears its guitar dry.
     """
     features.kept(profile, data, "logmel")
+    dry = dry_spectra(profile, data) if referenced else None
     jobs = [
-        joblib.delayed(_fit)(profile, data.folder, name, recipe, seed)
+        joblib.delayed(_fit)(profile, data.folder, name, recipe, seed, dry)
         for seed in range(profile.peer_seeds)
         for name, recipe in recipes.items()
-        if not _stage(profile, data, name, recipe, seed)[0].current()
+        if not _stage(profile, data, name, recipe, seed, dry)[0].current()
     ]
     joblib.Parallel(min(machine.cores(), max(1, len(jobs))))(jobs)
 
 
 def _stage(
-    profile: Profile, data: Dataset, name: str, recipe: Recipe, seed: int
+    profile: Profile,
+    data: Dataset,
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    dry: np.ndarray | None = None,
 ) -> tuple[stages.Stage, Recipe]:
     own = Recipe(**asdict(recipe) | {"seed": profile.seed + seed})
     folder = paths.model(profile.profile, name, seed)
     embedding = stages.read(paths.embedding(profile.profile, "logmel")) or {}
     inputs = {"dataset": data.content, "embedding": embedding.get("content", "")}
+    if dry is not None:
+        inputs["dry"] = stages.array_digest(dry)
     return stages.Stage("peer", folder, asdict(own), inputs, threads=1), own
 
 
-def _fit(profile: Profile, folder: Path, name: str, recipe: Recipe, seed: int) -> None:
+def _fit(
+    profile: Profile,
+    folder: Path,
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    dry: np.ndarray | None = None,
+) -> None:
     machine.make_deterministic(1)
     data = Dataset(folder)
-    made, own = _stage(profile, data, name, recipe, seed)
+    made, own = _stage(profile, data, name, recipe, seed, dry)
     with made.opened() as work:
         if work:
-            clips = features.kept(profile, data, "logmel")
+            clips = replace(features.kept(profile, data, "logmel"), dry=dry)
             rows = data.rows("train"), data.rows("validation")
             model, history = train_network(clips, own, rows, work)
             model.save_pretrained(work)
@@ -223,6 +267,33 @@ def _fit(profile: Profile, folder: Path, name: str, recipe: Recipe, seed: int) -
             np.save(work / "validation_probabilities.npy", probability[rows[1]])
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.array_digest(probability))
+
+
+def dry_spectra(profile: Profile, data: Dataset) -> np.ndarray:
+    """Stage data/<profile>/dry_spectra: (clips, 64), how each clip's guitar sounds without effects.
+
+    From another performance on it, of which no clip is made (`corpus.another_take`).
+    """
+    made = stages.Stage(
+        "dry", paths.data(profile.profile) / "dry_spectra", {}, {"dataset": data.content}, threads=1
+    )
+    with made.opened() as work:
+        if work:
+            found = corpus.recordings(profile)
+            jobs = (joblib.delayed(_dry)(recording, profile) for recording in found)
+            of = dict(
+                zip((r.name for r in found), joblib.Parallel(machine.cores())(jobs), strict=True)
+            )
+            spectra = np.stack([of[name] for name in data.index.recording])
+            np.save(work / "spectra.npy", spectra)
+            made.finish(stages.array_digest(spectra))
+    return np.load(made.folder / "spectra.npy")
+
+
+def _dry(recording: corpus.Recording, profile: Profile) -> np.ndarray:
+    machine.make_deterministic(1)
+    take = audio.to_float(corpus.another_take(recording, profile))
+    return spectrum(LogMel(), audio.resample(take, profile.render_rate, audio.CODEC_RATE))
 
 
 def load(folder: Path) -> MelRecognizer:

@@ -39,25 +39,35 @@ def cannot_tell(window: np.ndarray) -> str:
     return ""
 
 
-def judge(model: nn.Module, window: np.ndarray, seconds: float) -> Answer:
-    """What `model` hears in one window at 16 kHz; a short one is padded with zeros."""
+def judge(
+    model: nn.Module, window: np.ndarray, seconds: float, dry: np.ndarray | None = None
+) -> Answer:
+    """What `model` hears in one window at 16 kHz; a short one is padded with zeros.
+
+    dry: (64,), the spectrum of the same guitar without effects, for a model that wants one.
+    """
     why, probability = cannot_tell(window), np.full(len(effects.NAMES), np.nan, np.float32)
     if not why:
         length = int(seconds * audio.CODEC_RATE)
         padded = torch.from_numpy(np.pad(window, (0, length - len(window))))
+        inputs = [padded[None]] + ([] if dry is None else [torch.from_numpy(dry)[None]])
         with torch.inference_mode():
-            probability = torch.sigmoid(model(padded[None]))[0].numpy()
+            probability = torch.sigmoid(model(*inputs))[0].numpy()
     return why, probability
 
 
-def recognize(model: nn.Module, path: Path | str, seconds: float = 5.0) -> list[Answer]:
+def recognize(
+    model: nn.Module, path: Path | str, seconds: float = 5.0, dry: np.ndarray | None = None
+) -> list[Answer]:
     """What `model` hears in consecutive windows of an audio file of any rate and channels."""
     _check(seconds)
     samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
-    return [judge(model, part, seconds) for part in windows(samples, seconds)]
+    return [judge(model, part, seconds, dry) for part in windows(samples, seconds)]
 
 
-def stream(model: nn.Module, pipe: BinaryIO, seconds: float = 5.0) -> Iterator[Answer]:
+def stream(
+    model: nn.Module, pipe: BinaryIO, seconds: float = 5.0, dry: np.ndarray | None = None
+) -> Iterator[Answer]:
     """The same of a 16-bit WAV that is still being recorded, window by window as they fill.
 
     An answer comes one window, and the time that `judge` takes, after the sound that it is about
@@ -76,7 +86,7 @@ def stream(model: nn.Module, pipe: BinaryIO, seconds: float = 5.0) -> Iterator[A
         raise PaperError(f"standard input holds {8 * width}-bit samples: make them 16 (sox -b 16).")
     while data := sound.readframes(int(seconds * rate)):
         mono = audio.to_float(np.frombuffer(data, "<i2").reshape(-1, channels)).mean(1)
-        yield judge(model, audio.resample(mono, rate, audio.CODEC_RATE), seconds)
+        yield judge(model, audio.resample(mono, rate, audio.CODEC_RATE), seconds, dry)
 
 
 def _check(seconds: float) -> None:

@@ -425,3 +425,50 @@ def recipes(curves: pd.DataFrame) -> plt.Figure:
     axes[1].set_yscale("log")
     _legend_above(figure, axes[0], columns=4)
     return figure
+
+
+def guitars(spectra: pd.DataFrame) -> plt.Figure:
+    """Mean spectra of recordings, a panel a kind of guitar. spectra: kind, recording, band, db."""
+    kinds = list(spectra.kind.unique())
+    figure, axes = plt.subplots(
+        1, len(kinds), figsize=(2.6 * len(kinds), 3), sharey=True, constrained_layout=True
+    )
+    for axis, kind in zip(np.atleast_1d(axes), kinds, strict=True):
+        for _, one in spectra[spectra.kind == kind].groupby("recording"):
+            axis.plot(one.band, one.db, lw=0.8, alpha=0.7, color=sns.color_palette()[0])
+        axis.set(title=kind, xlabel="mel band")
+    np.atleast_1d(axes)[0].set_ylabel("power, dB")
+    return figure
+
+
+def pedals(table: pd.DataFrame) -> plt.Figure:
+    """How often an effect is heard, by who made it; a panel a model. table: model, effect, made_by,
+    heard.
+    """
+    models = list(table.model.unique())
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(5 * len(models), 4), sharey=True, constrained_layout=True
+    )
+    for axis, model in zip(np.atleast_1d(axes), models, strict=True):
+        part = table[table.model == model]
+        sns.barplot(part, y="effect", x="heard", hue="made_by", ax=axis, legend=model == models[0])
+        axis.set(title=model, xlabel="share of clips on which it is heard", ylabel="", xlim=(0, 1))
+    return figure
+
+
+def reliability(curves: pd.DataFrame) -> plt.Figure:
+    """How often an effect is there over how probable it is called; a panel a model. curves: model,
+    calibrated, probability, there.
+    """
+    models = list(curves.model.unique())
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(3.6 * len(models), 3.6), sharey=True, constrained_layout=True
+    )
+    for axis, model in zip(np.atleast_1d(axes), models, strict=True):
+        axis.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
+        for state, one in curves[curves.model == model].groupby("calibrated", sort=False):
+            axis.plot(one.probability, one.there, marker="o", ms=4, label=state)
+        axis.set(title=model, xlabel="probability", xlim=(0, 1), ylim=(0, 1))
+    np.atleast_1d(axes)[0].set_ylabel("share that is there")
+    np.atleast_1d(axes)[0].legend()
+    return figure

@@ -1,4 +1,4 @@
-"""Clean recordings behind one interface: plucked (plain or varied), GuitarSet, any folder.
+"""Clean recordings behind one interface: computed, sampled, GuitarSet, any folder.
 
 Notebook 01, section 1.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from ..core import paths
+from ..core import paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..core.random import generator_for
-from . import audio, plucked, splits, variation
+from . import audio, plucked, sampled, splits, variation
 from .splits import Recording
 
 # GuitarSet's four audio archives (Xi et al., ISMIR 2018, CC BY 4.0):
@@ -29,7 +30,18 @@ GUITARSET_ENDINGS = {
     "audio_hex_debleeded": "_hex_cln.wav",
 }
 GUITARSET_SLICES = 2004  # full 5-s slices in its 360 recordings (Guo & McFee, 2023)
-PERFORMANCE = re.compile(r"(?P<player>p?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
+# the corpora that are made here: their recordings, in an order of which every prefix is balanced
+MADE: dict[str, Callable[[], list[str]]] = {
+    "plucked": plucked.names,
+    "varied": plucked.names,
+    "other": lambda: plucked.names(range(6, 6 + len(plucked.OTHERS))),
+    "sampled": sampled.names,
+    "mixed": lambda: [
+        name for pair in zip(plucked.names(), sampled.names(), strict=True) for name in pair
+    ],
+}
+FAMILIES = {"varied": variation.HEARD, "other": variation.OTHER, "mixed": variation.HEARD}
+PERFORMANCE = re.compile(r"(?P<player>[ps]?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
 
 
 def recordings(profile: Profile) -> list[Recording]:
@@ -50,8 +62,8 @@ def split_of(profile: Profile) -> dict[str, str]:
 
 def everything(profile: Profile) -> list[Recording]:
     """The whole corpus, in an order of which every prefix is balanced."""
-    if profile.corpus in ("plucked", "varied"):
-        return [_named(name) for name in plucked.names()]  # (is in such an order)
+    if profile.corpus in MADE:
+        return [_named(name) for name in MADE[profile.corpus]()]  # (in such an order)
     if profile.corpus == "guitarset":
         home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
         files = sorted(home.rglob(f"*{ending}")) if home.exists() else []
@@ -98,13 +110,26 @@ def load(recording: Recording, profile: Profile) -> np.ndarray:
     if recording.path:
         samples = audio.read(recording.path, profile.render_rate, at_least=profile.slice_seconds)
     else:
-        seconds = max(profile.recording_seconds, profile.slice_seconds)
-        samples = plucked.play(recording.name, seconds)
-        if profile.corpus == "varied":
-            rng = generator_for(profile.seed, "variation", recording.name)
-            samples = variation.vary(samples, plucked.RATE, rng)
-        samples = audio.resample(samples, plucked.RATE, profile.render_rate)
+        samples = _made(recording.name, recording.name, profile)
     return audio.to_int16(samples)
+
+
+def another_take(recording: Recording, profile: Profile) -> np.ndarray:
+    """Something else on the same guitar, through the same microphone in the same room.
+
+    (samples,) int16 mono at `profile.render_rate`; of a corpus that is made here.
+    """
+    return audio.to_int16(_made(recording.name + "_take1", recording.name, profile))
+
+
+def _made(name: str, guitar: str, profile: Profile) -> np.ndarray:
+    """The performance `name`, varied as the recording `guitar` is, at `profile.render_rate`."""
+    seconds = max(profile.recording_seconds, profile.slice_seconds)
+    samples = (sampled.play if name.startswith("s") else plucked.play)(name, seconds)
+    if profile.corpus in FAMILIES:
+        rng, family = generator_for(profile.seed, "variation", guitar), FAMILIES[profile.corpus]
+        samples = variation.vary(samples, plucked.RATE, rng, family, profile.vary_without)
+    return audio.resample(samples, plucked.RATE, profile.render_rate)
 
 
 def slices(samples: np.ndarray, profile: Profile) -> np.ndarray:
@@ -153,6 +178,14 @@ def real_clips(profile: Profile) -> Profile:
         slice_seconds=5.0,  # (as they are)
         chains_per_slice=0,
     )
+
+
+def instruments(profile: Profile) -> dict[str, str]:
+    """What made the recordings besides this code: sound fonts and their player, with hashes."""
+    if profile.corpus not in ("sampled", "mixed"):
+        return {}
+    found = {name: stages.digest(path) for name, path in sampled.fonts().items()}
+    return found | {"fluidsynth": sampled.version()}
 
 
 def fetch_guitarset(profile: Profile) -> str:

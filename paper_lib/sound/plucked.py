@@ -43,6 +43,12 @@ PLAYERS = (
     Player(0.18, 10.0, 3.6, 5e-5, 0.19, 101, -28, 0.008, -67),
     Player(0.12, 7.0, 4.5, 4e-5, 0.11, 95, -30, 0.010, -72),
 )
+# three more, of strings, picks and bodies beyond those: nothing is trained on them (corpus `other`)
+OTHERS = (
+    Player(0.06, 16.0, 6.0, 1.2e-4, 0.30, 84, -26, 0.003, -62),
+    Player(0.38, 3.5, 2.0, 1.5e-5, 0.03, 120, -31, 0.020, -70),
+    Player(0.26, 12.0, 1.6, 1.0e-4, 0.25, 128, -28, 0.015, -60),
+)
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def soloing(style: Style, root: int, beats: float, rng: np.random.Generator):
             yield eighth / 2, midi, rng.choice([0.5, 0.5, 1.0, 1.5]), rng.uniform(0.55, 1.0), 0.0
 
 
-def names() -> list[str]:
+def names(players: range = range(len(PLAYERS))) -> list[str]:
     """All recordings in GuitarSet's manner, ``PLAYER_STYLE-TEMPO-KEY_PART``.
 
     They come in an order of which any prefix is balanced. 6 players x 5 styles x 12 keys x
@@ -210,7 +216,7 @@ def names() -> list[str]:
     for key in range(12):
         for part in ("comp", "solo"):
             for s, style in enumerate(STYLES):
-                for player in range(len(PLAYERS)):
+                for player in players:
                     k = (key * 5 + s * 2 + player * 7 + (part == "solo")) % 12
                     rng = generator_for(0, "tempo", style, player, k, part)
                     tempo = int(rng.integers(*STYLES[style].tempo))
@@ -226,7 +232,8 @@ def play(name: str, seconds: float) -> np.ndarray:
     """
     player_id, piece, part = name.split("_")[:3]
     style_name, tempo, key = piece.split("-")
-    player, style, beat = PLAYERS[int(player_id[1:])], STYLES[style_name], 60.0 / int(tempo)
+    player, style = (*PLAYERS, *OTHERS)[int(player_id[1:])], STYLES[style_name]
+    beat = 60.0 / int(tempo)
     rng = generator_for(0, "performance", name)
     root = 40 + (KEYS.index(key) - 4) % 12  # from the low E up
     bars = 4 * np.ceil(seconds / beat / 4)

@@ -155,6 +155,7 @@ def stage(profile: Profile, found: list[corpus.Recording]) -> stages.Stage:
         effects.label(c) for c in effects.plan(profile.chain_plan, profile.include_dry)
     ]
     inputs = {r.name: stages.digest(paths.Path(r.path)) for r in found if r.path}
+    inputs |= corpus.instruments(profile)
     return stages.Stage("dataset", paths.dataset(profile.profile), parameters, inputs)
 
 

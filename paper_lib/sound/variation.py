@@ -1,4 +1,4 @@
-"""A recording as another guitar, microphone and room might have it (corpus `varied`).
+"""A recording as another guitar, microphone and room might have it (`varied`, `other`, `mixed`).
 
 Synthetic recordings differ in their strings; real ones also in all that lies between string and
 file. Each recording draws its own: pickup position, colour, room, level, noise floor, hum.
@@ -6,23 +6,60 @@ file. Each recording draws its own: pickup position, colour, room, level, noise 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy  # (scipy.signal is loaded when it is first used: it takes two seconds)
 
 
-def vary(samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) float32 in [-1, 1] at `rate` Hz -> another recording of the same performance."""
+@dataclass(frozen=True)
+class Family:
+    """From where recordings of one family draw what lies between string and file."""
+
+    colour: float  # dB, deviation of an equalizer's gains
+    decay: tuple[float, float]  # s of a room, to 60 dB below
+    wet: tuple[float, float]  # dB of a room beside the direct sound
+    level: tuple[float, float]  # dB full scale: mean and deviation
+    noise: tuple[float, float]  # dB full scale
+    hum: float  # share of recordings that have any
+
+
+HEARD = Family(5, (0.1, 0.6), (-30, -14), (-29, 4), (-80, -55), 0.3)
+# what a recognizer is asked about and never trained on (corpus `other`)
+OTHER = Family(8, (0.6, 1.2), (-16, -8), (-24, 5), (-60, -48), 0.6)
+PARTS = ("pickup", "equalizer", "room", "level", "noise", "hum")
+
+
+def vary(
+    samples: np.ndarray,
+    rate: int,
+    rng: np.random.Generator,
+    family: Family = HEARD,
+    without: str = "",
+) -> np.ndarray:
+    """(n,) float32 in [-1, 1] at `rate` Hz -> another recording of the same performance.
+
+    `without` one of `PARTS`: that one is drawn like the others, and left out.
+    """
     out = samples.astype(np.float64)
     if rng.random() < 0.5:
-        out = pickup(out, rate, delay=rng.uniform(0.2e-3, 1.5e-3), depth=rng.uniform(0.2, 0.8))
-    out = equalizer(out, rate, gains_db=rng.normal(0, 5, 6))
-    out = room(out, rate, decay=rng.uniform(0.1, 0.6), wet_db=rng.uniform(-30, -14), rng=rng)
-    level = np.clip(rng.normal(-29, 4), -42, -18)
+        heard = pickup(out, rate, delay=rng.uniform(0.2e-3, 1.5e-3), depth=rng.uniform(0.2, 0.8))
+        out = out if without == "pickup" else heard
+    heard = equalizer(out, rate, gains_db=rng.normal(0, family.colour, 6))
+    out = out if without == "equalizer" else heard
+    decay, wet = rng.uniform(*family.decay), rng.uniform(*family.wet)
+    heard = room(out, rate, decay, wet, rng)
+    out = out if without == "room" else heard
+    level = np.clip(rng.normal(*family.level), -42, -18)
+    level = family.level[0] if without == "level" else level
     out *= 10 ** (level / 20) / (np.sqrt(np.mean(out**2)) + 1e-9)
     noise = scipy.signal.lfilter([1], [1, -rng.uniform(0, 0.95)], rng.standard_normal(len(out)))
-    out += noise / noise.std() * 10 ** (rng.uniform(-80, -55) / 20)
-    if rng.random() < 0.3:
-        out += hum(len(out), rate, float(rng.choice([50, 60])), level_db=rng.uniform(-80, -58))
+    noise *= 10 ** (rng.uniform(*family.noise) / 20) / noise.std()
+    out = out if without == "noise" else out + noise
+    if rng.random() < family.hum:
+        mains = float(rng.choice([50, 60]))
+        heard = out + hum(len(out), rate, mains, level_db=rng.uniform(-80, -58))
+        out = out if without == "hum" else heard
     return (out * min(1.0, 0.95 / np.abs(out).max())).astype(np.float32)
 
 
