@@ -56,8 +56,9 @@ lab: setup
 
 benchmark: setup
 	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/listeners.py
 
 # keeps what took hours: data/full and data/paper have to be removed by hand
 clean:
-	rm -rf .venv build paper_lib.egg-info .mypy_cache .ruff_cache data/quick data/tiny data/nbval figures/quick figures/tiny
+	rm -rf .venv build paper_lib.egg-info .mypy_cache .ruff_cache data/quick data/quick-* data/tiny data/tiny-* data/nbval figures/quick figures/tiny
 	@for run in data/*/; do case $$run in data/weights/|data/real/) ;; *) echo "kept: $$run (rm -r it yourself)";; esac; done

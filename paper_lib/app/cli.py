@@ -292,7 +292,7 @@ def _recognizer(args) -> tuple:
 
     name = args.model or "codec"
     if getattr(args, "dry", None):
-        if args.profile or args.model:
+        if args.profile or args.model not in (None, "cnn_dry"):
             raise PaperError("--dry asks a network of its own: leave --model and --profile out.")
         name = "cnn_dry"
     if getattr(args, "profile", None):
@@ -317,6 +317,8 @@ def recognize(args) -> None:
     from ..recognition.peers import spectrum
     from ..sound import audio, effects
 
+    if args.model == "cnn_dry" and not args.dry:
+        raise PaperError("cnn_dry hears a dry reference beside the file: give it with --dry.")
     (model, thresholds), answers = _recognizer(args), {}
     dry = None
     if args.dry:

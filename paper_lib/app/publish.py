@@ -83,7 +83,7 @@ def _release(profile: Profile) -> None:
 def release_referenced(profile: Profile) -> None:
     """The network behind `--dry` (notebook 10), to data/weights/cnn_dry."""
     run, data = variations.train_referenced(profile)
-    network = peers.load(paths.model(run.profile, "cnn_dry"))
+    network = peers.load(paths.model(run.profile, "referenced"))
     clips = replace(features.kept(run, data, "logmel"), dry=peers.dry_spectra(run, data))
     logits = peers.logits_of(network, clips, data.rows("validation")).numpy().astype(np.float64)
     release(network, logits, data, run, paths.WEIGHTS / "cnn_dry")

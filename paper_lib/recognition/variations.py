@@ -107,19 +107,15 @@ def compare(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def train_referenced(profile: Profile) -> tuple[Profile, Dataset]:
-    """The network behind `paper recognize --dry`, on a corpus of half the run's recordings, varied.
+    """The network behind `paper recognize --dry`: one seed, three times the epochs of `compare`.
 
-    Returns the run that it is of (stage models/cnn_dry) and its data.
+    Returns the run whose data it learned from; the stage is models/referenced.
     """
-    count: dict[str, Any] = {
-        "variation_recordings": max(6, profile.recordings // 2),
-        "peer_seeds": 1,
-    }
-    own = run_of(replace(profile, **count), "varied")
-    run = replace(own, profile=f"{profile.profile}-dry")
+    one_seed: dict[str, Any] = {"peer_seeds": 1}
+    run = replace(run_of(profile, "varied"), **one_seed)
     data = rendering.render_dataset(run)
-    recipe = peers.Recipe(False, True, profile.peer_epochs)
-    peers.fit_networks(run, data, {"cnn_dry": recipe}, referenced=True)
+    recipe = peers.Recipe(False, True, 3 * profile.variation_epochs)
+    peers.fit_networks(run, data, {"referenced": recipe}, referenced=True)
     return run, data
 
 
