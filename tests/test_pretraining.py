@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paper_lib import PaperError
-from paper_lib.codec import pretraining, reconstruction
+from paper_lib.codec import l3ac, pretraining, reconstruction
 from paper_lib.sound import other_sounds, plucked
 
 
@@ -95,6 +95,21 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path,
     assert one == other
     with pytest.raises(PaperError, match="was begun with steps = 4, not 8"):
         pretraining.pretrain(tmp_path / "killed", replace(options, steps=8))
+
+
+@pytest.mark.slow
+def test_a_kept_first_stage_stays_and_all_else_learns(tmp_path):
+    options = pretraining.Options(
+        steps=2, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, keep_first=True,
+        start="shipped", smoothing=0.5,
+    )  # fmt: skip
+    before = l3ac.load("shipped").state_dict()
+    after = pretraining.pretrain(tmp_path, options).state_dict()
+    kept = {name for name, value in after.items() if torch.equal(value, before[name])}
+    assert {n for n in after if n.startswith(("encoder.blocks.0.", "encoder.blocks.1."))} <= kept
+    assert not [
+        n for n in kept if n.startswith(("encoder.blocks.3", "en_encoder")) and "weight" in n
+    ]
 
 
 def test_mp3_and_opus_come_back_in_time_and_small():

@@ -165,6 +165,11 @@ def _add_making(verb: Callable) -> None:
         default=0.0,
         help="weight of the discriminators' verdict (0: none; begin without)",
     )
+    one.add_argument(
+        "--keep-first",
+        action="store_true",
+        help="leave the first stage as it is: a step then takes half the time",
+    )
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     one = verb("publish", publish, "make the present run the published reference (maintainers)")
     one.add_argument("--part", default="all", help="this part's artefacts alone")
@@ -374,12 +379,14 @@ def fetch(args) -> None:
 
 
 def pretrain(args) -> None:
+    from dataclasses import fields
+
     from ..codec import l3ac, pretraining
 
     network = None
     if args.network:
         network = l3ac.config_of(args.network).model_dump(exclude={"hop_length"}, mode="json")
-    names = ("steps", "start", "rate", "size", "seconds", "decode_every", "takes", "adversarial")
+    names = {f.name for f in fields(pretraining.Options)} & set(vars(args)) - {"network"}
     options = pretraining.Options(network=network, **{name: getattr(args, name) for name in names})
     trained = pretraining.pretrain(Path(args.folder), options, args.threads)
     if args.ship:

@@ -260,6 +260,9 @@ class Options:
     smoothing: float = 0.998  # of the moving average of the weights, which is what comes out
     note_every: int = 100  # steps between two lines of the learning curve, and two checkpoints
     adversarial: float = 0.0  # weight of `Critic`'s verdict (0: none), for when the rest works
+    # leave the first stage (the trends and units at 16 kHz) as it is: a hundredth of the encoder's
+    # weights and four fifths of its time
+    keep_first: bool = False
 
 
 def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
@@ -305,7 +308,8 @@ def training_of(
     both, critic = nn.ModuleList([model, probe]).to(device), Critic().to(device)
     smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(options.smoothing)
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=smooth)
-    parameters = [*model.parameters(), *probe.map.parameters()]
+    model.encoder.blocks[:2].requires_grad_(not options.keep_first)
+    parameters = [p for p in [*model.parameters(), *probe.map.parameters()] if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.rate, options.steps, pct_start=0.1, div_factor=10, final_div_factor=100
