@@ -283,6 +283,7 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         model = codec.load(options.start)
     else:
         model = codec.build(ModelConfig(**(options.network or SMALL)))
+    model.encoder.blocks[:2].requires_grad_(not options.keep_first)
     task, plan, average = training_of(model, options, source)
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
     text = curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -308,7 +309,6 @@ def training_of(
     both, critic = nn.ModuleList([model, probe]).to(device), Critic().to(device)
     smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(options.smoothing)
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=smooth)
-    model.encoder.blocks[:2].requires_grad_(not options.keep_first)
     parameters = [p for p in [*model.parameters(), *probe.map.parameters()] if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
