@@ -239,6 +239,17 @@ def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
     card = " ".join((paths.WEIGHTS / "cnn" / "README.md").read_text().split())
     assert f"macro-F1 {cnn.macro_f1:.3f}, and {cnn.told:.3f} over the eight" in card
     assert f"codec recognizer has {codec.macro_f1:.3f} and {codec.told:.3f} there" in card
+    dry = pd.read_csv(paths.reference("quick") / "table_dry.csv").set_index("model")
+    eqs = dry[["low_boost", "low_reduct", "high_boost", "high_reduct"]].mean(axis=1)
+    one, two = eqs["released_cnn_dry"], eqs["released_cnn"]
+    assert f"has {one:.2f} over the four equalizers, where the CNN has {two:.2f}." in readme
+    card = " ".join((paths.WEIGHTS / "cnn_dry" / "README.md").read_text().split())
+    own = dry.loc["released_cnn_dry"]
+    assert f"macro-F1 {own.macro_f1:.3f}, {own.told:.3f} over the eight effects" in card
+    assert f"and {one:.3f} over the four equalizers. The CNN has {cnn.macro_f1:.3f}," in card
+    pedals = pd.read_csv(paths.reference("quick") / "table_pedals.csv")
+    foreign = pedals[(pedals.effect == "chorus") & (pedals.made_by == "pedalboard")]
+    assert len(foreign) == 2 and foreign.heard.max() < 0.25  # "another maker's chorus"
     nobody = ["overdrive", "low_boost", "low_reduct", "high_boost", "high_reduct"]
     assert cnn[nobody].max() < 0.55  # "Neither is to be believed there on ..."
 

@@ -453,6 +453,10 @@ def pedals(table: pd.DataFrame) -> plt.Figure:
         part = table[table.model == model]
         sns.barplot(part, y="effect", x="heard", hue="made_by", ax=axis, legend=model == models[0])
         axis.set(title=model, xlabel="share of clips on which it is heard", ylabel="", xlim=(0, 1))
+    legend = np.atleast_1d(axes)[0].legend_
+    handles, names = legend.legend_handles, [text.get_text() for text in legend.texts]
+    legend.remove()
+    figure.legend(handles, names, loc="outside upper right", ncol=len(names), frameon=False)
     return figure
 
 
