@@ -29,7 +29,7 @@ SECONDS = (30, 60, 120, 240)
 
 @dataclass
 class Listener:
-    """How one of them answers a clip, prepares one, and what its epoch of `per_epoch` clips does."""
+    """How one answers a clip, prepares one, and what its epoch of `per_epoch` clips does."""
 
     network: torch.nn.Module
     answer: Callable[[torch.Tensor], object]
