@@ -114,12 +114,13 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
     tone = make_tone(tmp_path / "a.flac", 7.8, 48_000, 2)
     done = command("recognize", tone, "--json", "--model", tmp_path / "model", "--window", 5)
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["files"][str(tone)]
-    assert (
-        len(rows) == 2
-        and list(rows[0]) == list(effects.NAMES)
-        and all(0 <= p <= 1 for p in rows[0].values())
-    )
+    answer = json.loads(done.stdout)["files"][str(tone)]
+    rows = [one["probabilities"] for one in answer["windows"]]
+    assert len(rows) == 2 and all(list(row) == list(effects.NAMES) for row in rows)
+    for name, mean in answer["overall"]["probabilities"].items():
+        assert 0 <= mean <= 1 and mean == pytest.approx(
+            (rows[0][name] + rows[1][name]) / 2, abs=1e-4
+        )
     assert "0.0 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
     fails(command("recognize", tone, "--model", tmp_path / "nothing"), "no recognizer in")
     fails(command("recognize", tone, "--model", tmp_path / "model", "--window", 0), "window")
@@ -147,6 +148,12 @@ def test_a_stream_is_answered_window_by_window_as_its_file_would_be(tmp_path, ma
     for one, other in zip([first, *answers], whole, strict=True):
         assert one[0] == other[0] == "" and np.allclose(one[1], other[1], atol=1e-6)
     assert len(whole) == 3 and all(x.shape == (1, 16_000) for x in heard)
+    for hop in (0.25, 0.5, 0.9):  # windows that overlap
+        each = [row[0] for _, row in recognize.recognize(Ear(), file, 1.0, hop=hop)]
+        heard = [row[0] for _, row in recognize.stream(Ear(), io.BytesIO(wav), 1.0, hop=hop)]
+        assert len(each) == len(heard) >= 3 and np.allclose(each, heard, atol=1e-4)
+    with pytest.raises(PaperError, match="leave no gap"):
+        recognize.recognize(Ear(), file, 1.0, hop=2.0)
     with pytest.raises(PaperError, match="standard input is no WAV"):
         next(recognize.stream(Ear(), io.BytesIO(b"not audio at all"), 1.0))
 
@@ -160,6 +167,11 @@ def test_what_cannot_be_told_is_said_and_one_effect_of_a_group_named(tmp_path):
     lengths = lambda n: [len(part) for part in recognize.windows(np.zeros(n), 1.0)]
     assert lengths(40_000) == [16_000, 16_000, 8_000] and lengths(39_998) == [16_000, 16_000]
     assert lengths(3_000) == [3_000]
+    sure, unsure = np.full(13, 0.9, np.float32), np.full(13, 0.2, np.float32)
+    nothing = ("silent", np.full(13, np.nan, np.float32))
+    why, mean = recognize.overall([("", sure), nothing, ("", unsure)])
+    assert why == "" and mean == pytest.approx(np.full(13, 0.55))  # what cannot be told is left out
+    assert recognize.overall([nothing, nothing, ("clipped", sure)])[0] == "silent"
     probability = np.zeros(13)
     probability[[0, 1, 6]] = 0.7, 0.9, 0.8  # overdrive and distortion exclude each other
     assert recognize.named(probability) == ["distortion", "reverb"]

@@ -119,6 +119,9 @@ def _add_sounds(verb: Callable) -> None:
     one.add_argument("--json", action="store_true", help="one JSON object for all files")
     one.add_argument("--window", type=float, default=5.0, help="seconds (default 5, as trained)")
     one.add_argument(
+        "--hop", type=float, default=0.0, help="seconds between windows (default: end to end)"
+    )
+    one.add_argument(
         "--model",
         help="codec (default), cnn (no codec in it), or a saved codec recognizer's folder",
     )
@@ -170,7 +173,16 @@ def _add_making(verb: Callable) -> None:
         action="store_true",
         help="leave the first stage as it is: a step then takes half the time",
     )
+    one.add_argument("--muon", action="store_true", help="step the matrices by Muon")
+    one.add_argument(
+        "--varied",
+        action="store_true",
+        help="every second take as another guitar, microphone and room might have it",
+    )
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
+    one = verb("push", push, "upload a released recognizer with its card to the hub", False)
+    one.add_argument("--model", choices=list(RELEASED), default="codec")
+    one.add_argument("repository", help="user/name")
     one = verb("publish", publish, "make the present run the published reference (maintainers)")
     one.add_argument("--part", default="all", help="this part's artefacts alone")
     one.add_argument("--only", default="", metavar="NN", help="this notebook alone")
@@ -329,30 +341,42 @@ def recognize(args) -> None:
     if args.dry:
         dry = spectrum(model.mel, audio.read(args.dry, audio.CODEC_RATE, at_least=1.0))
 
-    def line(i: int, why: str, row) -> str:
+    hop = args.hop or args.window
+
+    def line(label: str, why: str, row) -> str:
         names = listening.named(row, thresholds)
         said = [f"{name} ({row[effects.NAMES.index(name)]:.2f})" for name in names]
         text = f"cannot tell: {why}" if why else ", ".join(said) or "nothing recognised"
-        return f"  {i * args.window:6.1f} s  {text}"
+        return f"  {label:>8}  {text}"
+
+    def record(why: str, row) -> dict:
+        if why:
+            return {"cannot_tell": why}
+        return {"effects": listening.named(row, thresholds)} | {
+            "probabilities": {
+                n: round(float(p), 4) for n, p in zip(effects.NAMES, row, strict=True)
+            }
+        }
 
     for file in args.file:
         if file == "-":
-            found = listening.stream(model, sys.stdin.buffer, args.window, dry)
+            found = listening.stream(model, sys.stdin.buffer, args.window, dry, args.hop)
         else:
-            found = iter(listening.recognize(model, file, args.window, dry))
+            found = iter(listening.recognize(model, file, args.window, dry, args.hop))
+        heard = []
         if not args.json:
             print("standard input" if file == "-" else file)
-            for i, answer in enumerate(found):
-                print(line(i, *answer), flush=True)
-            continue
-        answers[file] = [
-            {"cannot_tell": why}
-            if why
-            else dict(zip(effects.NAMES, (round(float(p), 4) for p in row), strict=True))
-            for why, row in found
-        ]
+        for i, answer in enumerate(found):
+            heard.append(answer)
+            if not args.json:
+                print(line(f"{i * hop:.1f} s", *answer), flush=True)
+        whole = listening.overall(heard)
+        if not args.json and len(heard) > 1:
+            print(line("overall", *whole))
+        parts = [{"start_s": round(i * hop, 3)} | record(*one) for i, one in enumerate(heard)]
+        answers[file] = {"overall": record(*whole), "windows": parts}
     if args.json:
-        print(json.dumps({"window_s": args.window, "files": answers}, indent=1))
+        print(json.dumps({"window_s": args.window, "hop_s": hop, "files": answers}, indent=1))
 
 
 def export(args) -> None:
@@ -382,6 +406,7 @@ def pretrain(args) -> None:
     from dataclasses import fields
 
     from ..codec import l3ac, pretraining
+    from ..core import machine
 
     network = None
     if args.network:
@@ -389,8 +414,14 @@ def pretrain(args) -> None:
     names = {f.name for f in fields(pretraining.Options)} & set(vars(args)) - {"network"}
     options = pretraining.Options(network=network, **{name: getattr(args, name) for name in names})
     trained = pretraining.pretrain(Path(args.folder), options, args.threads)
-    if args.ship:
+    if args.ship and machine.rank() == 0:
         pretraining.ship(trained, Path(args.folder))
+
+
+def push(args) -> None:
+    from .sharing import push
+
+    print(push(RELEASED[args.model], args.repository))
 
 
 def publish(args) -> None:

@@ -23,10 +23,11 @@ from l3ac.en_codec import EnCodec, ModelConfig
 from torch import nn
 from tqdm import tqdm
 
-from ..core import loop, machine, paths, stages
+from ..core import loop, machine, parallel, paths, stages
 from ..core.errors import PaperError
+from ..core.muon import Muon
 from ..core.random import generator_for
-from ..sound import audio, effects, other_sounds, plucked, rendering
+from ..sound import audio, effects, other_sounds, plucked, rendering, variation
 from . import l3ac as codec
 from .encoder import Encoder
 from .reconstruction import loud, si_sdr, stft_distance
@@ -63,18 +64,26 @@ def take(i: int) -> str:
     return f"p{rng.integers(6)}_{style}-{tempo}-{key}_{('comp', 'solo')[rng.integers(2)]}_take{i}"
 
 
-def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
-    """Each take through random chains, the first of them dry.
+def chains_of(
+    i: int, chains_each: int, seconds: float = 5.0, varied: bool = False
+) -> dict[str, np.ndarray]:
+    """Take `i` through random chains, the first of them dry: "clips", (chains, samples) int16.
 
-    (len(takes) x chains_each, samples) int16 at 16 kHz.
+    `varied`: as another guitar, microphone and room might have it.
     """
-    pool, rows = effects.guo221() + effects.paper50(), []
-    for i in tqdm(takes, desc="takes"):
-        clean = audio.to_int16(plucked.play(take(i), seconds))
-        picks = generator_for(0, "chains", i).choice(len(pool), chains_each - 1, replace=False)
-        chains = [effects.DRY] + [pool[p] for p in picks]
-        rows += [rendering.render(clean, plucked.RATE, chain, RATE) for chain in chains]
-    return np.stack(rows)
+    pool, played = effects.guo221() + effects.paper50(), plucked.play(take(i), seconds)
+    if varied:
+        played = variation.vary(played, plucked.RATE, generator_for(0, "vary", i))
+    clean = audio.to_int16(played)
+    picks = generator_for(0, "chains", i).choice(len(pool), chains_each - 1, replace=False)
+    chains = [effects.DRY] + [pool[p] for p in picks]
+    return {"clips": np.stack([rendering.render(clean, plucked.RATE, c, RATE) for c in chains])}
+
+
+def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
+    """(len(takes) x chains_each, samples) int16 at 16 kHz: `chains_of` each take."""
+    each = [chains_of(i, chains_each, seconds)["clips"] for i in tqdm(takes, desc="takes")]
+    return np.concatenate(each)
 
 
 def batch(
@@ -263,6 +272,8 @@ class Options:
     # leave the first stage (the trends and units at 16 kHz) as it is: a hundredth of the encoder's
     # weights and four fifths of its time
     keep_first: bool = False
+    muon: bool = False  # step the matrices by Muon (the rest always by AdamW)
+    varied: bool = False  # every second take as another guitar, microphone and room might have it
 
 
 def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
@@ -276,18 +287,25 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
             "the weights bring their own network."
         )
     machine.make_deterministic(threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_options(folder, options)
-    source = _source(folder, options.takes)
+    if options.adversarial and machine.processes() > 1:
+        raise PaperError("discriminators train in one process: leave torchrun out.")
+    if machine.rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        _same_options(folder, options)
+        _make_source(folder, options)
+    machine.together(None)
+    source = np.load(folder / "takes.npy", mmap_mode="r")
     if options.start:
         model = codec.load(options.start)
     else:
         model = codec.build(ModelConfig(**(options.network or SMALL)))
-    model.encoder.blocks[:2].requires_grad_(not options.keep_first)
+    for parameter in Encoder(model).first_parameters():
+        parameter.requires_grad_(not options.keep_first)
     task, plan, average = training_of(model, options, source)
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
     text = curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    paths.write_beside(folder / "curve.csv", text)
+    if machine.rank() == 0:
+        paths.write_beside(folder / "curve.csv", text)
     out = codec.build(model.mc)  # (a fresh one: copies of weight-normed modules share their class)
     out.load_state_dict(average.module[0].cpu().state_dict())
     return out
@@ -310,10 +328,14 @@ def training_of(
     smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(options.smoothing)
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=smooth)
     parameters = [p for p in [*model.parameters(), *probe.map.parameters()] if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.rate, options.steps, pct_start=0.1, div_factor=10, final_div_factor=100
-    )
+    optimisers = _optimisers(parameters, options)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            one, options.rate, options.steps, pct_start=0.1, cycle_momentum=not options.muon,
+            div_factor=10, final_div_factor=100,
+        )
+        for one in optimisers
+    ]  # fmt: skip
     opponent = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     short = max(RATE // 2, int(options.seconds * RATE / 4))
     heard: dict[str, torch.Tensor] = {}  # what the step reconstructed, for the critic to learn from
@@ -346,8 +368,8 @@ def training_of(
         model=both,
         examples=lambda step: np.arange(options.size),
         loss=loss,
-        optimisers=[optimiser],
-        schedules=[schedule],
+        optimisers=optimisers,
+        schedules=schedules,
         evaluate=evaluate,
         after=after,
         also={"average": average, "critic": critic, "opponent": opponent},
@@ -361,6 +383,14 @@ def training_of(
         label="pretraining",
     )
     return task, plan, average
+
+
+def _optimisers(parameters: list[nn.Parameter], options: Options) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices if it is asked for."""
+    matrices = [p for p in parameters if options.muon and p.ndim == 2 and min(p.shape) >= 32]
+    others = [p for p in parameters if not any(p is m for m in matrices)]
+    adam = torch.optim.AdamW(others, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    return [adam, Muon(matrices, lr=options.rate)] if matrices else [adam]
 
 
 def _same_options(folder: Path, options: Options) -> None:
@@ -380,12 +410,15 @@ def _same_options(folder: Path, options: Options) -> None:
             )
 
 
-def _source(folder: Path, takes: int) -> np.ndarray:
-    cached = folder / "takes.npy"
-    if not cached.exists():
-        np.save(folder / "takes.tmp.npy", clips(range(takes), 6))
-        os.replace(folder / "takes.tmp.npy", cached)
-    return np.load(cached, mmap_mode="r")
+def _make_source(folder: Path, options: Options) -> None:
+    """The clips that a training hears, in takes.npy, unless they are there."""
+    if not (folder / "takes.npy").exists():
+        items = {
+            f"{i:05d}": (i, 6, 5.0, options.varied and i % 2 == 1) for i in range(options.takes)
+        }
+        parts = parallel.shards(chains_of, items, folder / "takes", "takes")
+        np.save(folder / "takes.tmp.npy", np.concatenate([np.load(p)["clips"] for p in parts]))
+        os.replace(folder / "takes.tmp.npy", folder / "takes.npy")
 
 
 @torch.no_grad()

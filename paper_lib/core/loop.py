@@ -106,16 +106,15 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     With a `folder`, a checkpoint there lets a killed training go on.
     """
     accelerator = accelerator_for(plan.precision)
-    model = accelerator.prepare(task.model)
-    plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    holders = {"model": plain} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
+    model = task.model.to(accelerator.device)
+    holders = {"model": model} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
     progress = kept.load()
 
     def close(epoch: int, loss: float) -> None:
         due = epoch % plan.evaluate_every == 0 or epoch * plan.per_epoch >= plan.steps
-        found = task.evaluate(plain, epoch) if due else {}
+        found = task.evaluate(model, epoch) if due else {}
         answers = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
         row = {k: v for k, v in found.items() if k not in answers}
         progress.history.append({"epoch": epoch, "train_loss": loss} | row)
@@ -123,7 +122,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
         if epoch and score > progress.best:
             progress.best = float(score)
             progress.best_epoch = epoch
-            kept.keep(plain, answers)
+            kept.keep(model, answers)
 
     def waited(epoch: int) -> bool:
         return bool(plan.patience) and epoch - progress.best_epoch >= plan.patience
@@ -186,22 +185,33 @@ def one_step(
     _seed(seed_for(plan.seed, "step", step, accelerator.process_index))
     model.train()
     parts = np.array_split(examples, min(plan.batches, len(examples)))
-    for i, part in enumerate(parts):
+    for part in parts:
         own = part[accelerator.process_index :: ranks]
-        weight = len(own) / len(examples)
-        more = i + 1 < len(parts)  # gradients are exchanged after the last part only
-        with accelerator.no_sync(model) if ranks > 1 and more else contextlib.nullcontext():
-            # a process without an example of its own still takes part in the exchange of gradients
-            with accelerator.autocast() if plan.precision == "bf16" else contextlib.nullcontext():
-                loss = task.loss(model, own if len(own) else part[:1], step) * weight
-            (loss * ranks).backward()  # (gradients are averaged over processes)
+        # (a process without an example of its own adds nought)
+        with accelerator.autocast() if plan.precision == "bf16" else contextlib.nullcontext():
+            loss = task.loss(model, own if len(own) else part[:1], step)
+            loss = loss * (len(own) / len(examples))
+        loss.backward()
         total += loss.item()
+    if ranks > 1:
+        _add_gradients(accelerator, model)
     if plan.clip:
         nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
     for optimiser in task.optimisers:
         optimiser.step()
         optimiser.zero_grad()
     return total
+
+
+def _add_gradients(accelerator: Accelerator, model: nn.Module) -> None:
+    """Every process's gradients become the sum of all; running statistics become their mean."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    running = [b for b in model.buffers() if b.is_floating_point()]
+    for values, how in ((gradients, "sum"), (running, "mean")):
+        if values:
+            joint = accelerator.reduce(torch.cat([v.flatten() for v in values]), how)
+            for value, part in zip(values, joint.split([v.numel() for v in values]), strict=True):
+                value.copy_(part.view_as(value))
 
 
 def _seed(seed: int) -> None:

@@ -91,9 +91,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def processes() -> int:
+    """How many train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def together(value):
     """Rank 0's `value`, in every process of a training; a barrier. Alone: the value itself."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if processes() == 1:
         return value
     from accelerate.state import PartialState
     from accelerate.utils import broadcast_object_list

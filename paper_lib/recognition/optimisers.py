@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..core.muon import Muon
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -18,42 +20,6 @@ class Rates:
     muon: bool = False
     beta2: float = 0.999  # Adam's memory of squared gradients
     weight_decay: float = 0.0
-
-
-class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al., 2024) for matrices, in single precision.
-
-    It is torch's `Muon` with `match_rms_adamw`. But torch's own makes the momentum orthogonal
-    in bfloat16, which is ten times slower than all the rest of a step on processors that have no
-    such arithmetic, and rounds otherwise on those that have.
-    """
-
-    def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure=None) -> None:
-        for group in self.param_groups:
-            for matrix in (p for p in group["params"] if p.grad is not None):
-                average = self.state[matrix].setdefault("average", torch.zeros_like(matrix))
-                average.lerp_(matrix.grad, 1 - group["momentum"])
-                # (Nesterov's momentum)
-                direction = orthogonal(matrix.grad.lerp(average, group["momentum"]))
-                matrix.sub_(direction, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
-
-
-def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearly U V^T of `matrix` = U S V^T.
-
-    Its singular values are brought to about 1 by Newton-Schulz steps.
-    """
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp_min(1e-7)
-    for _ in range(steps):  # coefficients of Jordan et al.: a x + b (x x^T) x + c (x x^T)^2 x
-        gram = x @ x.T
-        inner = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        x = torch.addmm(x, inner, x, beta=3.4445)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
 def warm_cosine(

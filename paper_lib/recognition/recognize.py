@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,10 +22,13 @@ SILENT = -70.0  # dB full scale: at or below the noise floor of the recordings t
 CLIPPED = 0.02  # share of samples at full scale: the recorder's distortion hides a pedal's
 
 
-def windows(samples: np.ndarray, seconds: float) -> list[np.ndarray]:
-    """Consecutive windows of (n,) samples at 16 kHz; the last one if it is half or all there is."""
-    length = int(seconds * audio.CODEC_RATE)
-    starts = range(0, max(1, len(samples)), length)
+def windows(samples: np.ndarray, seconds: float, hop: float = 0.0) -> list[np.ndarray]:
+    """Windows of (n,) samples at 16 kHz, one begun every `hop` s (0: end to end).
+
+    The last ones are cut short by the end; one less than half full is left out, but for the first.
+    """
+    length, step = int(seconds * audio.CODEC_RATE), int((hop or seconds) * audio.CODEC_RATE)
+    starts = range(0, max(1, len(samples)), step)
     return [samples[s : s + length] for s in starts if s == 0 or 2 * (len(samples) - s) >= length]
 
 
@@ -57,23 +61,43 @@ def judge(
 
 
 def recognize(
-    model: nn.Module, path: Path | str, seconds: float = 5.0, dry: np.ndarray | None = None
+    model: nn.Module,
+    path: Path | str,
+    seconds: float = 5.0,
+    dry: np.ndarray | None = None,
+    hop: float = 0.0,
 ) -> list[Answer]:
-    """What `model` hears in consecutive windows of an audio file of any rate and channels."""
-    _check(seconds)
+    """What `model` hears in the `windows` of an audio file of any rate and channels."""
+    _check(seconds, hop)
     samples = audio.read(path, audio.CODEC_RATE, at_least=0.1)
-    return [judge(model, part, seconds, dry) for part in windows(samples, seconds)]
+    return [judge(model, part, seconds, dry) for part in windows(samples, seconds, hop)]
+
+
+def overall(answers: list[Answer]) -> Answer:
+    """One answer for all windows: the mean probabilities of those that can be told.
+
+    Where none can, the commonest reason.
+    """
+    told = [row for why, row in answers if not why]
+    if told:
+        return "", np.mean(told, 0)
+    reasons = Counter(why for why, _ in answers) or Counter(["too short"])
+    return reasons.most_common(1)[0][0], np.full(len(effects.NAMES), np.nan, np.float32)
 
 
 def stream(
-    model: nn.Module, pipe: BinaryIO, seconds: float = 5.0, dry: np.ndarray | None = None
+    model: nn.Module,
+    pipe: BinaryIO,
+    seconds: float = 5.0,
+    dry: np.ndarray | None = None,
+    hop: float = 0.0,
 ) -> Iterator[Answer]:
     """The same of a 16-bit WAV that is still being recorded, window by window as they fill.
 
     An answer comes one window, and the time that `judge` takes, after the sound that it is about
     began.
     """
-    _check(seconds)
+    _check(seconds, hop)
     try:
         sound = wave.open(pipe)  # noqa: SIM115 (not ours to close)
         width, rate, channels = sound.getsampwidth(), sound.getframerate(), sound.getnchannels()
@@ -84,15 +108,27 @@ def stream(
         ) from problem
     if width != 2:
         raise PaperError(f"standard input holds {8 * width}-bit samples: make them 16 (sox -b 16).")
-    while data := sound.readframes(int(seconds * rate)):
-        mono = audio.to_float(np.frombuffer(data, "<i2").reshape(-1, channels)).mean(1)
-        yield judge(model, audio.resample(mono, rate, audio.CODEC_RATE), seconds, dry)
+    length, step = (round(s * rate) for s in (seconds, hop or seconds))
+    held, first = np.zeros(0, np.float32), True
+    while True:
+        data = sound.readframes(length - len(held))
+        fresh = audio.to_float(np.frombuffer(data, "<i2").reshape(-1, channels)).mean(1)
+        held = np.concatenate([held, fresh])
+        if not len(held) or not (first or 2 * len(held) >= length):  # (as in `windows`)
+            return
+        yield judge(model, audio.resample(held, rate, audio.CODEC_RATE), seconds, dry)
+        held, first = held[step:], False
 
 
-def _check(seconds: float) -> None:
+def _check(seconds: float, hop: float) -> None:
     if not 0.1 <= seconds < 3600:
         raise PaperError(
             f"the window must last 0.1 s or longer (and less than an hour), not {seconds:g}."
+        )
+    if hop and not 0.1 <= hop <= seconds:
+        raise PaperError(
+            f"windows must begin every 0.1 s at most and leave no gap: a hop of 0.1 to {seconds:g} "
+            f"s, not {hop:g}."
         )
 
 
