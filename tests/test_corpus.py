@@ -13,7 +13,7 @@ import soundfile
 
 from paper_lib import PaperError
 from paper_lib.core import config, stages
-from paper_lib.sound import audio, corpus, dataset, plucked, rendering, splits
+from paper_lib.sound import audio, corpus, dataset, mirror, plucked, rendering, splits
 
 
 def folder_run(path, **changes):
@@ -138,6 +138,60 @@ def test_guitarset_comes_through_mirdata_with_its_checksums(
             "1 recordings of GuitarSet (audio_mic), checksums right"
         )
         assert corpus.recordings(run)[0].style == "Funk"
+
+
+def index_of(monkeypatch, tmp_path, module, tracks: dict[str, str]) -> None:
+    """Let a data set of mirdata have these tracks: name -> file below its home."""
+    from mirdata.core import Index
+
+    content = {"version": "1", "tracks": {k: {"audio": [v, None]} for k, v in tracks.items()}}
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    local = Index("index.json")
+    local.indexes_dir = str(tmp_path)
+    monkeypatch.setitem(module.INDEXES, module.INDEXES["default"], local)
+
+
+def test_recorded_effects_of_folders_in_egfxsets_shape(tmp_path, make_tone, monkeypatch):
+    from mirdata.datasets import egfxset
+
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    assert mirror.recorded_effects("egfxset").empty  # it is not there
+    names = [f"{e}/Bridge/1-{n}" for e in ("Clean", "RAT", "TapeEcho") for n in (0, 1)]
+    index_of(monkeypatch, tmp_path, egfxset, {n: f"{n}.wav" for n in [*names, "RAT/Neck/1-0"]})
+    for name in names:  # (one that the index knows is missing)
+        (tmp_path / "egfxset" / name).parent.mkdir(parents=True, exist_ok=True)
+        make_tone(tmp_path / "egfxset" / f"{name}.wav", 0.2)
+    found = mirror.recorded_effects("egfxset")
+    assert found.effect.tolist() == 2 * ["dry"] + 2 * ["distortion"] + 2 * ["feedback_delay"]
+    few = mirror.recorded_effects("egfxset", of_each=1)
+    assert few.effect.tolist() == ["dry", "distortion", "feedback_delay"]
+    assert few.equals(mirror.recorded_effects("egfxset", of_each=1))
+
+
+def test_recorded_effects_of_folders_in_idmts_shape(tmp_path, make_tone, monkeypatch):
+    from mirdata.datasets import idmt_smt_audio_effects as idmt
+
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    files = {"G61-40100-2221-00001": 22, "G61-40100-3351-00002": 35, "G61-40100-1111-00003": 11}
+    lists = "<listinformation><listID>1</listID></listinformation>"
+    tracks = {}
+    for folder, letter in (("Gitarre monophon", "G"), ("Bass monophon", "B")):
+        samples = tmp_path / "idmt_smt_audio_effects" / folder / "Samples"
+        samples.mkdir(parents=True)
+        for name, kind in files.items():
+            own = name.replace("G", letter)
+            tracks[own] = f"{folder}/Samples/{own}.wav"
+            make_tone(samples / f"{own}.wav", 0.2)
+            lists += (
+                f"<audiofile><fileID>{own}</fileID><instrument>{own[:3]}</instrument><midinr>40"
+                f"</midinr><fxgroup>{kind // 10}</fxgroup><fxtype>{kind}</fxtype><fxsetting>1"
+                "</fxsetting></audiofile>"
+            )
+    (samples.parent / "list.xml").write_text(f"<all>{lists}</all>")
+    index_of(monkeypatch, tmp_path, idmt, tracks)
+    found = mirror.recorded_effects("idmt_smt_audio_effects")
+    assert found.effect.tolist() == ["dry", "slapback_delay"]  # neither vibrato nor bass
+    assert all("Gitarre" in path for path in found.path)
 
 
 def test_a_folder_of_any_rate_channels_and_length(tmp_path, make_tone):

@@ -139,8 +139,8 @@ def _add_sounds(verb: Callable) -> None:
 
 def _add_making(verb: Callable) -> None:
     """What a run begins with, and what becomes of it."""
-    verb("fetch", fetch, "download GuitarSet or the published codec weights").add_argument(
-        "what", choices=["guitarset", "weights"]
+    verb("fetch", fetch, "download a data set or the published codec weights").add_argument(
+        "what", choices=["guitarset", "weights", "egfxset", "idmt_smt_audio_effects"]
     )
     text = "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)"
     one = verb("pretrain", pretrain, text, False)
@@ -391,8 +391,11 @@ def fetch(args) -> None:
     from dataclasses import replace
 
     from ..codec import hub
-    from ..sound import corpus
+    from ..sound import corpus, mirror
 
+    if args.what in mirror.SIZES:
+        print(mirror.fetch_pedals(args.what))
+        return
     profile = _profile(args)
     if args.what == "guitarset":
         print(corpus.fetch_guitarset(replace(profile, corpus="guitarset", recordings=0)))

@@ -62,7 +62,8 @@ class MelRecognizer(
         for i, (inside, out) in enumerate(zip(before, CHANNELS, strict=True)):
             # (the GRU keeps its frames: only the first two blocks shorten time)
             blocks.append(_block(inside, out, stride=(2, 1 if recurrent and i > 1 else 2)))
-        self.blocks = nn.Sequential(*blocks)
+        # (channels last: convolutions on a processor take two thirds of the time)
+        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
         width = CHANNELS[-1] * BANDS // 2 ** len(CHANNELS)
         self.gru = nn.GRU(width, hidden // 2, bidirectional=True, batch_first=True)
         self.head = nn.Sequential(
@@ -81,7 +82,8 @@ class MelRecognizer(
         """
         mel = self.mel.lower(x) if x.ndim == 2 else x
         layers = [mel] if dry is None else [mel, mel - dry[:, :, None]]
-        y = self.blocks(torch.stack(layers, 1)).flatten(1, 2)  # (batch, channels x bands, frames)
+        picture = torch.stack(layers, 1).contiguous(memory_format=torch.channels_last)
+        y = self.blocks(picture).flatten(1, 2)  # (batch, channels x bands, frames)
         if self.recurrent:
             return self.head(self.gru(y.transpose(1, 2))[0].mean(1))
         return self.head(torch.cat([y.mean(2), y.std(2, correction=0)], 1))

@@ -18,7 +18,7 @@ from ..core import paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..core.random import generator_for
-from . import audio, plucked, sampled, splits, variation
+from . import audio, mirror, plucked, sampled, splits, variation
 from .splits import Recording
 
 # GuitarSet's four audio archives (Xi et al., ISMIR 2018, CC BY 4.0):
@@ -193,31 +193,10 @@ def fetch_guitarset(profile: Profile) -> str:
 
     Every file's checksum is checked, and the recordings are counted.
     """
-    import mirdata
-
     home, ending = guitarset_home(profile), GUITARSET_ENDINGS[profile.guitarset_audio]
     paths.require_disk(home, 4_000_000_000, "GuitarSet (archive and files)")
-    dataset = mirdata.initialize("guitarset", data_home=str(home))
-    try:
-        dataset.download(partial_download=[profile.guitarset_audio], cleanup=True)
-    except (OSError, ValueError) as problem:
-        raise PaperError(
-            f"GuitarSet's {profile.guitarset_audio} could not be fetched ({problem}); check the "
-            f"network, then run paper fetch guitarset -p {profile.profile} again."
-        ) from problem
-    missing, altered = dataset.validate(verbose=False)
-    for word, found in (("missing", missing), ("altered", altered)):
-        ours = sorted(
-            path
-            for files in found.get("tracks", {}).values()
-            for path in files
-            if path.endswith(ending)
-        )
-        if ours:
-            raise PaperError(
-                f"{len(ours)} files of GuitarSet are {word}, {ours[0]} the first: delete {home} "
-                f"and run paper fetch guitarset -p {profile.profile} again."
-            )
+    again = f"paper fetch guitarset -p {profile.profile}"
+    mirror.fetch("guitarset", home, "GuitarSet", again, [profile.guitarset_audio], ending)
     count = len(everything(profile))
     return (
         f"{count} recordings of GuitarSet ({profile.guitarset_audio}), checksums right, in {home}"
