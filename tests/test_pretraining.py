@@ -1,13 +1,18 @@
 """What pretraining hears, asks for and survives (appendix A1)."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from paper_lib import PaperError
 from paper_lib.codec import l3ac, pretraining, reconstruction
+from paper_lib.core import paths
 from paper_lib.sound import other_sounds, plucked
 
 
@@ -98,18 +103,38 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_kept_first_stage_stays_and_all_else_learns(tmp_path):
+def test_what_is_kept_stays_and_all_else_learns(tmp_path):
     options = pretraining.Options(
-        steps=2, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, keep_first=True,
-        start="shipped", smoothing=0.5,
+        steps=2, size=2, seconds=0.5, takes=2, note_every=2, decode_every=1, start="shipped",
+        smoothing=0.5, muon=True, varied=True,
     )  # fmt: skip
     before = l3ac.load("shipped").state_dict()
-    after = pretraining.pretrain(tmp_path, options).state_dict()
-    kept = {name for name, value in after.items() if torch.equal(value, before[name])}
-    assert {n for n in after if n.startswith(("encoder.blocks.0.", "encoder.blocks.1."))} <= kept
-    assert not [
-        n for n in kept if n.startswith(("encoder.blocks.3", "en_encoder")) and "weight" in n
-    ]
+    for one, stay, learn in (
+        ("keep_first", ("encoder.blocks.0.", "encoder.blocks.1."), ("encoder.blocks.3.", "decode")),
+        ("decoder_only", ("encoder.", "en_encoder."), ("decoder.", "en_decoder.")),
+    ):
+        after = pretraining.pretrain(tmp_path / one, replace(options, **{one: True})).state_dict()
+        kept = {name for name, value in after.items() if torch.equal(value, before[name])}
+        assert {name for name in after if name.startswith(stay)} <= kept
+        assert not [name for name in kept if name.startswith(learn) and "weight" in name]
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_as_one_does(tmp_path):
+    options = ["--steps", "3", "--size", "4", "--seconds", "0.5", "--takes", "2", "--muon",
+               "--decode-every", "2", "--keep-first", "--threads", "1"]  # fmt: skip
+    alone = [sys.executable, "-m", "paper_lib", "pretrain", str(tmp_path / "one")]
+    joint = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+             "-m", "--", "paper_lib", "pretrain", str(tmp_path / "two")]  # fmt: skip
+    for command in (alone, joint):
+        more = {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, *options, "--start", "shipped"], capture_output=True, text=True,
+            cwd=paths.ROOT, env=os.environ | more,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = (pd.read_csv(tmp_path / name / "curve.csv") for name in ("one", "two"))
+    assert np.allclose(one, two, rtol=1e-3, atol=1e-3) and len(one) == 1
 
 
 def test_mp3_and_opus_come_back_in_time_and_small():

@@ -117,7 +117,8 @@ def loss_terms(
 
     Mean squared error, multi-resolution STFT distance, (batch, samples).
     """
-    y = network(x)["generated_audio"]
+    quantized = network.quantizer(Encoder(network)(x))[0]
+    y = network.decoder(network.en_decoder(quantized)).squeeze(1)[..., : x.shape[-1]]
     return torch.mean((y - x) ** 2), stft_distance(x, y), y
 
 
@@ -272,6 +273,7 @@ class Options:
     # leave the first stage (the trends and units at 16 kHz) as it is: a hundredth of the encoder's
     # weights and four fifths of its time
     keep_first: bool = False
+    decoder_only: bool = False  # leave the embedding as it is: reconstruct on every step
     muon: bool = False  # step the matrices by Muon (the rest always by AdamW)
     varied: bool = False  # every second take as another guitar, microphone and room might have it
 
@@ -299,8 +301,10 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         model = codec.load(options.start)
     else:
         model = codec.build(ModelConfig(**(options.network or SMALL)))
-    for parameter in Encoder(model).first_parameters():
-        parameter.requires_grad_(not options.keep_first)
+    encoder = Encoder(model)
+    kept = encoder.first_parameters() if options.keep_first else []
+    for parameter in encoder.parameters() if options.decoder_only else kept:
+        parameter.requires_grad_(False)
     task, plan, average = training_of(model, options, source)
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
     text = curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -342,9 +346,9 @@ def training_of(
 
     def loss(both: nn.ModuleList, crops: np.ndarray, step: int) -> torch.Tensor:
         x = batch(source, step, options.size, samples, others=0.1)[crops].to(device)
-        total = probe(Encoder(model)(x), x)
+        total = torch.zeros(()) if options.decoder_only else probe(Encoder(model)(x), x)
         heard.clear()
-        if step % options.decode_every == 0:
+        if options.decoder_only or step % options.decode_every == 0:
             heard["original"] = loud(x[:, :short])
             mse, spectral, heard["made"] = loss_terms(model, heard["original"])
             total = total + 100 * mse + spectral
