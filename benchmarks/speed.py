@@ -211,8 +211,7 @@ def here_training(clips: int, seconds: float, upper: bool) -> tuple[Callable[[],
         recipe = finetune.upper_half(run, batch=clips, share=seconds / SECONDS)
     task, plan = finetune.training_of(data, model, recipe, (np.arange(clips), np.arange(clips)))
     accelerator = loop.accelerator_for("no")
-    ready = accelerator.prepare(model)
-    return lambda: loop.one_step(accelerator, ready, task, plan, 0), clips
+    return lambda: loop.one_step(accelerator, model, task, plan, 0), clips
 
 
 def here_head() -> tuple[Callable[[], object], int]:

@@ -157,7 +157,8 @@ def test_recorded_effects_of_folders_in_egfxsets_shape(tmp_path, make_tone, monk
     monkeypatch.setenv("PAPER_DATA", str(tmp_path))
     assert mirror.recorded_effects("egfxset").empty  # it is not there
     names = [f"{e}/Bridge/1-{n}" for e in ("Clean", "RAT", "TapeEcho") for n in (0, 1)]
-    index_of(monkeypatch, tmp_path, egfxset, {n: f"{n}.wav" for n in [*names, "RAT/Neck/1-0"]})
+    tracks = {n.replace("/", "_", 1): f"{n}.wav" for n in [*names, "RAT/Neck/1-0"]}
+    index_of(monkeypatch, tmp_path, egfxset, tracks)
     for name in names:  # (one that the index knows is missing)
         (tmp_path / "egfxset" / name).parent.mkdir(parents=True, exist_ok=True)
         make_tone(tmp_path / "egfxset" / f"{name}.wav", 0.2)

@@ -135,6 +135,11 @@ def test_two_processes_pretrain_as_one_does(tmp_path):
         assert done.returncode == 0, done.stderr
     one, two = (pd.read_csv(tmp_path / name / "curve.csv") for name in ("one", "two"))
     assert np.allclose(one, two, rtol=1e-3, atol=1e-3) and len(one) == 1
+    losses = [
+        torch.load(tmp_path / name / "checkpoint.pt")["state"]["history"][0]["train_loss"]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_mp3_and_opus_come_back_in_time_and_small():

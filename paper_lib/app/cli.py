@@ -6,6 +6,7 @@ Faults the user can mend end in one sentence and exit code 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -371,10 +372,11 @@ def recognize(args) -> None:
         heard = []
         if not args.json:
             print("standard input" if file == "-" else file)
-        for i, answer in enumerate(found):
-            heard.append(answer)
-            if not args.json:
-                print(line(f"{i * hop:.1f} s", *answer), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # a recording that is ended by hand
+            for i, answer in enumerate(found):
+                heard.append(answer)
+                if not args.json:
+                    print(line(f"{i * hop:.2f} s", *answer), flush=True)
         whole = listening.overall(heard)
         if not args.json and len(heard) > 1:
             print(line("overall", *whole))

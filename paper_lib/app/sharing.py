@@ -80,7 +80,7 @@ def push(name: str, repository: str) -> str:
         api.create_repo(repository, exist_ok=True)
         done = api.create_commit(repository, operations, commit_message=f"{name}, with its card")
     except Exception as problem:
-        reason = str(problem).strip().splitlines()[0]
+        reason = next(iter(str(problem).strip().splitlines()), "no reason given")
         raise PaperError(
             f"{repository} could not be written ({type(problem).__name__}: {reason}): check "
             "HF_TOKEN, HF_ENDPOINT and the network."

@@ -75,7 +75,7 @@ def fetch(name: str) -> dict[str, Path]:
 
 
 def _unreachable(name: str, problem: Exception) -> str:
-    reason = str(problem).strip().splitlines()[0]
+    reason = next(iter(str(problem).strip().splitlines()), "no reason given")
     return (
         f"the weights hub:{name} could not be fetched ({type(problem).__name__}: {reason}): "
         "check the network and HF_ENDPOINT, or use codec: shipped, which needs none."

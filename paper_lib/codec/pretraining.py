@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -332,14 +333,7 @@ def training_of(
     smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(options.smoothing)
     average = torch.optim.swa_utils.AveragedModel(both, multi_avg_fn=smooth)
     parameters = [p for p in [*model.parameters(), *probe.map.parameters()] if p.requires_grad]
-    optimisers = _optimisers(parameters, options)
-    schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(
-            one, options.rate, options.steps, pct_start=0.1, cycle_momentum=not options.muon,
-            div_factor=10, final_div_factor=100,
-        )
-        for one in optimisers
-    ]  # fmt: skip
+    optimisers, schedules = _optimisers(parameters, options)
     opponent = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     short = max(RATE // 2, int(options.seconds * RATE / 4))
     heard: dict[str, torch.Tensor] = {}  # what the step reconstructed, for the critic to learn from
@@ -389,12 +383,21 @@ def training_of(
     return task, plan, average
 
 
-def _optimisers(parameters: list[nn.Parameter], options: Options) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices if it is asked for."""
+def _optimisers(
+    parameters: list[nn.Parameter], options: Options
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    """AdamW, and Muon for the matrices if it is asked for; the schedule of each."""
     matrices = [p for p in parameters if options.muon and p.ndim == 2 and min(p.shape) >= 32]
     others = [p for p in parameters if not any(p is m for m in matrices)]
     adam = torch.optim.AdamW(others, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    return [adam, Muon(matrices, lr=options.rate)] if matrices else [adam]
+    found = [adam, Muon(matrices, lr=options.rate)] if matrices else [adam]
+    return found, [
+        torch.optim.lr_scheduler.OneCycleLR(
+            one, options.rate, options.steps, pct_start=0.1, cycle_momentum=not options.muon,
+            div_factor=10, final_div_factor=100,
+        )
+        for one in found
+    ]  # fmt: skip
 
 
 def _same_options(folder: Path, options: Options) -> None:
@@ -405,8 +408,9 @@ def _same_options(folder: Path, options: Options) -> None:
     made_by = json.loads(json.dumps(made_by))
     if not file.exists():
         paths.write_beside(file, json.dumps(made_by, indent=1) + "\n")
-    for name, begun in json.loads(file.read_text()).items():
-        given = made_by.get(name)
+    old = json.loads(file.read_text())
+    for name, given in made_by.items():
+        begun = old.get(name)
         if begun != given:
             raise PaperError(
                 f"the training in {folder} was begun with {name} = {begun}, not {given}: "
@@ -423,6 +427,7 @@ def _make_source(folder: Path, options: Options) -> None:
         parts = parallel.shards(chains_of, items, folder / "takes", "takes")
         np.save(folder / "takes.tmp.npy", np.concatenate([np.load(p)["clips"] for p in parts]))
         os.replace(folder / "takes.tmp.npy", folder / "takes.npy")
+        shutil.rmtree(folder / "takes")
 
 
 @torch.no_grad()

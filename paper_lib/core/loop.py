@@ -2,7 +2,8 @@
 
 All that a step hears is a function of its number, so a training that was killed ends with the same
 bytes as one that was not. With several processes (torchrun, accelerate launch) each takes its part
-of every batch, the first one writes, and the losses are those of one process.
+of every batch, the first one writes, and the losses are those of one process (where no layer
+normalises over the batch).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import nn
 from tqdm import tqdm
 
@@ -107,6 +109,10 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     """
     accelerator = accelerator_for(plan.precision)
     model = task.model.to(accelerator.device)
+    if accelerator.num_processes > 1:  # all begin as the first one does
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.copy_(broadcast(value))
     holders = {"model": model} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
@@ -168,7 +174,8 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
 
 def _over_processes(accelerator: Accelerator, value: float) -> float:
     """The sum of every process's `value`."""
-    return float(accelerator.reduce(torch.tensor(value, dtype=torch.float64)))
+    there = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(accelerator.reduce(there))
 
 
 def one_step(
@@ -206,7 +213,8 @@ def one_step(
 def _add_gradients(accelerator: Accelerator, model: nn.Module) -> None:
     """Every process's gradients become the sum of all; running statistics become their mean."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    running = [b for b in model.buffers() if b.is_floating_point()]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    running = [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
     for values, how in ((gradients, "sum"), (running, "mean")):
         if values:
             joint = accelerator.reduce(torch.cat([v.flatten() for v in values]), how)

@@ -1,4 +1,4 @@
-"""Muon, the optimiser of the matrices (notebooks 03 and A1)."""
+"""Muon, an optimiser for matrices (notebook 03, `paper pretrain --muon`)."""
 
 from __future__ import annotations
 

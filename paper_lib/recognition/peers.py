@@ -62,7 +62,7 @@ class MelRecognizer(
         for i, (inside, out) in enumerate(zip(before, CHANNELS, strict=True)):
             # (the GRU keeps its frames: only the first two blocks shorten time)
             blocks.append(_block(inside, out, stride=(2, 1 if recurrent and i > 1 else 2)))
-        # (channels last: convolutions on a processor take two thirds of the time)
+        # (channels last: on a processor these convolutions take a third less time)
         self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
         width = CHANNELS[-1] * BANDS // 2 ** len(CHANNELS)
         self.gru = nn.GRU(width, hidden // 2, bidirectional=True, batch_first=True)

@@ -27,7 +27,7 @@ def windows(samples: np.ndarray, seconds: float, hop: float = 0.0) -> list[np.nd
 
     The last ones are cut short by the end; one less than half full is left out, but for the first.
     """
-    length, step = int(seconds * audio.CODEC_RATE), int((hop or seconds) * audio.CODEC_RATE)
+    length, step = (round(s * audio.CODEC_RATE) for s in (seconds, hop or seconds))
     starts = range(0, max(1, len(samples)), step)
     return [samples[s : s + length] for s in starts if s == 0 or 2 * (len(samples) - s) >= length]
 
@@ -52,7 +52,8 @@ def judge(
     """
     why, probability = cannot_tell(window), np.full(len(effects.NAMES), np.nan, np.float32)
     if not why:
-        length = int(seconds * audio.CODEC_RATE)
+        length = round(seconds * audio.CODEC_RATE)
+        window = window[:length]  # (resampling may have added one)
         padded = torch.from_numpy(np.pad(window, (0, length - len(window))))
         inputs = [padded[None]] + ([] if dry is None else [torch.from_numpy(dry)[None]])
         with torch.inference_mode():

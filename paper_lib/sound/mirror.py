@@ -12,7 +12,7 @@ from ..core.errors import PaperError
 from ..core.random import generator_for
 
 # one effect a file: folder or fxtype of the set -> the nearest name of Table 1 ("dry": none)
-EGFXSET = {  # real pedals on one electric guitar (Pedroza et al., ISMIR 2022, CC BY 4.0)
+EGFXSET = {  # pedals and an amplifier, one electric guitar (Pedroza et al., 2022, CC BY 4.0)
     "Clean": "dry",
     "BluesDriver": "overdrive",
     "TubeScreamer": "overdrive",
@@ -27,9 +27,10 @@ EGFXSET = {  # real pedals on one electric guitar (Pedroza et al., ISMIR 2022, C
     "Plate-Reverb": "reverb",
     "Spring-Reverb": "reverb",
 }
-IDMT = {  # plug-ins on single notes and chords (Stein et al., 2010, CC BY-NC-ND 4.0); no vibrato
+# plug-ins on single notes and chords (Stein et al., 2010, CC BY-NC-ND 4.0); its vibrato and its
+# equalizer (12) have no one name in Table 1
+IDMT = {
     11: "dry",
-    12: "dry",
     21: "feedback_delay",
     22: "slapback_delay",
     23: "reverb",
@@ -55,6 +56,8 @@ def fetch(
 
     dataset = mirdata.initialize(name, data_home=str(home))
     try:
+        # (the list of files first: not every set's own download brings it)
+        mirdata.core.Dataset.download(dataset, partial_download=["index"])
         dataset.download(partial_download=parts, cleanup=True)
     except (OSError, ValueError) as problem:
         what = f"{label}'s {parts[0]}" if parts else label
@@ -84,15 +87,15 @@ def fetch_pedals(name: str) -> str:
 def recorded_effects(name: str, of_each: int = 0) -> pd.DataFrame:
     """The files of a set of recorded effects: track, path, effect; sorted by track.
 
-    `of_each`: so many of each effect, drawn by key (0: all). Bass, vibrato and files that are not
-    there are left out; a set that is not there is an empty table.
+    `of_each`: so many of each effect, drawn by key (0: all). Bass, effects that have no name in
+    Table 1, and files that are not there are left out; a set that is not there is an empty table.
     """
     import mirdata
 
     home = paths.data(name)
     rows: list[tuple[str, str, str]] = []
-    if home.exists():
-        dataset = mirdata.initialize(name, data_home=str(home))
+    dataset = mirdata.initialize(name, data_home=str(home))
+    if home.exists() and Path(dataset.index_path).exists():
         for track in (dataset.track(one) for one in sorted(dataset.track_ids)):
             if Path(track.audio_path).exists():
                 rows.append((track.track_id, track.audio_path, _effect(name, track)))
@@ -108,5 +111,7 @@ def recorded_effects(name: str, of_each: int = 0) -> pd.DataFrame:
 def _effect(name: str, track) -> str:
     """The name of Table 1 that is nearest to what is on a track; empty: there is none."""
     if name == "egfxset":
-        return EGFXSET.get(track.track_id.split("/")[0], "")
-    return "" if "Bass" in track.audio_path else IDMT.get(track.fx_type, "")
+        return EGFXSET.get(track.track_id.split("_")[0], "")  # (TapeEcho_Bridge/2-0)
+    folders = Path(track.audio_path).relative_to(paths.data(name)).parts
+    bass = any(folder.startswith("Bass") for folder in folders)
+    return "" if bass else IDMT.get(track.fx_type, "")

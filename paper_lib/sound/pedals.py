@@ -2,8 +2,8 @@
 
 pedalboard's (Spotify, after JUCE), and the TAP and CAPS plugins (LADSPA, two Debian packages), for
 which SoX is the host. Set near Table 1 where two have the same knob (drive, cut-off and gain of the
-shelves, rate of the tremolo, time and fading of the echoes), else at the middle of their own.
-pedalboard has no overdrive and no tremolo.
+shelves, rate of the tremolo, time and fading of the echoes), else by their own makers' names: a
+chorus has long delays, a flanger short ones. pedalboard has no overdrive and no tremolo.
 """
 
 from __future__ import annotations
