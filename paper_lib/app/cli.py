@@ -174,11 +174,6 @@ def _add_making(verb: Callable) -> None:
         action="store_true",
         help="leave the first stage as it is: a step then takes half the time",
     )
-    one.add_argument(
-        "--decoder-only",
-        action="store_true",
-        help="leave the embedding as it is, and learn to give back the sound",
-    )
     one.add_argument("--muon", action="store_true", help="step the matrices by Muon")
     one.add_argument(
         "--varied",

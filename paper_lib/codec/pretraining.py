@@ -274,7 +274,6 @@ class Options:
     # leave the first stage (the trends and units at 16 kHz) as it is: a hundredth of the encoder's
     # weights and four fifths of its time
     keep_first: bool = False
-    decoder_only: bool = False  # leave the embedding as it is: reconstruct on every step
     muon: bool = False  # step the matrices by Muon (the rest always by AdamW)
     varied: bool = False  # every second take as another guitar, microphone and room might have it
 
@@ -302,10 +301,8 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         model = codec.load(options.start)
     else:
         model = codec.build(ModelConfig(**(options.network or SMALL)))
-    encoder = Encoder(model)
-    kept = encoder.first_parameters() if options.keep_first else []
-    for parameter in encoder.parameters() if options.decoder_only else kept:
-        parameter.requires_grad_(False)
+    for parameter in Encoder(model).first_parameters():
+        parameter.requires_grad_(not options.keep_first)
     task, plan, average = training_of(model, options, source)
     curve = loop.train(task, plan, folder).history.drop(columns=["epoch", "train_loss"])
     text = curve.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -340,9 +337,9 @@ def training_of(
 
     def loss(both: nn.ModuleList, crops: np.ndarray, step: int) -> torch.Tensor:
         x = batch(source, step, options.size, samples, others=0.1)[crops].to(device)
-        total = torch.zeros(()) if options.decoder_only else probe(Encoder(model)(x), x)
+        total = probe(Encoder(model)(x), x)
         heard.clear()
-        if options.decoder_only or step % options.decode_every == 0:
+        if step % options.decode_every == 0:
             heard["original"] = loud(x[:, :short])
             mse, spectral, heard["made"] = loss_terms(model, heard["original"])
             total = total + 100 * mse + spectral
