@@ -1,13 +1,14 @@
-"""What each listener costs: parameters, milliseconds a clip, seconds an epoch; F1 at equal seconds.
+"""What each listener costs: parameters, milliseconds a clip, seconds an epoch of 2,016 clips.
 
 `make benchmark` runs it after `speed.py`, on one thread. The milliseconds are this machine's; their
-order is what counts. Where a run of quick lies in data/quick, its learning curves (validation
-macro-F1, the best so far) are read at equal seconds of training. What is prepared once for all
-epochs (spectrograms, half-way activations) is not in them: it is in the column `prepare ms`.
+order is what counts. What is prepared once for all epochs (spectrograms, half-way activations) is
+in the column `prepare_ms`. `python benchmarks/listeners.py --write` keeps the table in
+benchmarks/listeners.csv, by which notebook 09 compares its listeners at equal seconds.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,6 @@ from paper_lib.recognition.model import EffectRecognizer
 
 CLIPS, SAMPLES = 64, 80_000
 TRAINING_CLIPS = 2016  # of quick: what an epoch of the last column holds
-SECONDS = (30, 60, 120, 240)
 
 
 @dataclass
@@ -35,7 +35,6 @@ class Listener:
     answer: Callable[[torch.Tensor], object]
     prepare: Callable[[torch.Tensor], object]
     epoch: Callable[[], object]
-    curve: str  # folder in data/quick/models
     per_epoch: int = CLIPS  # clips
 
 
@@ -68,18 +67,17 @@ def listeners() -> dict[str, Listener]:
             lambda a, one=one, embed=embed: one(embed(a)),
             embed,
             lambda x=x, brief=brief: head.train_head((x, labels), (x[:2], labels[:2]), brief),
-            name,
         )
     for name, recurrent in (("logmel_cnn", False), ("logmel_crnn", True)):
         recipe, net = peers.Recipe(recurrent, False, 1), peers.MelRecognizer(recurrent).eval()
         train = lambda recipe=recipe: peers.train_network(clips["mel"], recipe, (rows, few))
-        out[name] = Listener(net, net, mel.lower, train, name)
+        out[name] = Listener(net, net, mel.lower, train)
     model = EffectRecognizer.assemble(l3ac.load("shipped"), head.Head(128), "mean").eval()
     fast = model.baked_encoder()
     recipe = finetune.upper_half(run, epochs=1)
     train = lambda: loop.train(*finetune.training_of(clips["half"], model, recipe, (rows, few)))
     answer = lambda a: model.head(features.pool(features.time_statistics(fast(a)), "mean"))
-    out["upper_half"] = Listener(model, answer, fast.lower, train, "upper")
+    out["upper"] = Listener(model, answer, fast.lower, train)
     return out
 
 
@@ -97,23 +95,18 @@ def timed(work: Callable[[], object], times: int = 3) -> float:
 def main() -> None:
     machine.make_deterministic(1)
     clip = 0.1 * torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0))
-    rows, at_seconds = [], {}
+    rows = []
     for name, one in listeners().items():
         with torch.inference_mode():
             answer, prepare = (timed(partial(f, clip)) for f in (one.answer, one.prepare))
         epoch = timed(one.epoch, 1) * TRAINING_CLIPS / one.per_epoch
         count = sum(p.numel() for p in one.network.parameters())
         rows.append((name, count, 1000 * answer, 1000 * prepare, epoch))
-        file = paths.model("quick", one.curve) / "history.csv"
-        if file.exists():
-            curve = pd.read_csv(file).set_index("epoch").validation_macro_f1.dropna().cummax()
-            heard = {s: curve[curve.index <= s / epoch] for s in SECONDS}
-            at_seconds[name] = {s: c.iloc[-1] if len(c) else np.nan for s, c in heard.items()}
-    columns = ["listener", "parameters", "ms a clip", "prepare ms", "s an epoch"]
-    print(pd.DataFrame(rows, columns=columns).round(1).to_string(index=False))
-    if at_seconds:
-        print("\nbest validation macro-F1 so far, after so many seconds of training (one thread):")
-        print(pd.DataFrame(at_seconds).T.round(3).to_string())
+    columns = ["listener", "parameters", "ms_a_clip", "prepare_ms", "s_an_epoch"]
+    table = pd.DataFrame(rows, columns=columns).round(1)
+    print(table.to_string(index=False))
+    if "--write" in sys.argv:
+        table.to_csv(paths.ROOT / "benchmarks" / "listeners.csv", index=False)
 
 
 if __name__ == "__main__":
