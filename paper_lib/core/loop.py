@@ -108,11 +108,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     With a `folder`, a checkpoint there lets a killed training go on.
     """
     accelerator = accelerator_for(plan.precision)
-    model = task.model.to(accelerator.device)
-    if accelerator.num_processes > 1:  # all begin as the first one does
-        with torch.no_grad():
-            for value in model.state_dict().values():
-                value.copy_(broadcast(value))
+    model = _placed(accelerator, task.model)
     holders = {"model": model} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
@@ -170,6 +166,16 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
                 kept.save(progress, _over_processes(accelerator, progress.loss))
     weights, answers = kept.chosen()
     return Result(weights, answers, progress.best_epoch, pd.DataFrame(progress.history))
+
+
+def _placed(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+    """The model on its device; with several processes it begins in all as in the first one."""
+    model = model.to(accelerator.device)
+    if accelerator.num_processes > 1:
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.copy_(broadcast(value))
+    return model
 
 
 def _over_processes(accelerator: Accelerator, value: float) -> float:
