@@ -303,7 +303,7 @@ def test_the_real_stages_hang_on_what_they_run():
     present = {name: code.digest(name) for name in everything}
     played = {"dataset", "experiment", "dry"}
     assert changed("sound.plucked", "RATE = 44_100", "RATE = 48_000") == played
-    assert changed("recognition.optimisers", "0.2 * math.sqrt", "0.1 * math.sqrt") == {"finetuned"}
+    assert changed("core.muon", "0.2 * math.sqrt", "0.1 * math.sqrt") == {"finetuned"}
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
         "core.random", "digest[:16]", "digest[:15]"
     )
