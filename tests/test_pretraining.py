@@ -1,5 +1,6 @@
 """What pretraining hears, asks for and survives (appendix A1)."""
 
+import json
 import os
 import subprocess
 import sys
@@ -100,6 +101,12 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(adversarial, tmp_path,
     assert one == other
     with pytest.raises(PaperError, match="was begun with steps = 4, not 8"):
         pretraining.pretrain(tmp_path / "killed", replace(options, steps=8))
+    file = tmp_path / "killed" / "options.json"
+    older = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("muon", "varied")}
+    file.write_text(json.dumps(older))  # as of a training that was begun before these came
+    pretraining._same_options(tmp_path / "killed", options)
+    with pytest.raises(PaperError, match="was begun with muon = False, not True"):
+        pretraining._same_options(tmp_path / "killed", replace(options, muon=True))
 
 
 @pytest.mark.slow

@@ -405,9 +405,11 @@ def _same_options(folder: Path, options: Options) -> None:
     made_by = json.loads(json.dumps(made_by))
     if not file.exists():
         paths.write_beside(file, json.dumps(made_by, indent=1) + "\n")
-    old = json.loads(file.read_text())
+    begun_with = asdict(Options()) | json.loads(
+        file.read_text()
+    )  # (older ones lack what came later)
     for name, given in made_by.items():
-        begun = old.get(name)
+        begun = begun_with[name]
         if begun != given:
             raise PaperError(
                 f"the training in {folder} was begun with {name} = {begun}, not {given}: "

@@ -223,8 +223,8 @@ def fit_networks(
     dry = dry_spectra(profile, data) if referenced else None
     jobs = [
         joblib.delayed(_fit)(profile, data.folder, name, recipe, seed, dry)
-        for seed in range(profile.peer_seeds)
         for name, recipe in sorted(recipes.items(), key=lambda one: -one[1].recurrent)  # long first
+        for seed in range(profile.peer_seeds)
         if not _stage(profile, data, name, recipe, seed, dry)[0].current()
     ]
     joblib.Parallel(min(machine.cores(), max(1, len(jobs))))(jobs)

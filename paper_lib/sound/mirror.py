@@ -41,7 +41,7 @@ IDMT = {
     41: "distortion",
     42: "overdrive",
 }
-SIZES = {"egfxset": 15e9, "idmt_smt_audio_effects": 25e9}  # bytes, archives and files
+SIZES = {"egfxset": 15e9, "idmt_smt_audio_effects": 25e9}  # bytes of archives and files, estimated
 
 
 def fetch(
