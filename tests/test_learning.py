@@ -139,13 +139,55 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser
         assert torch.equal(parameter, before[name]) != (id(parameter) in upper), name
 
 
-def test_a_start_with_another_lower_half_is_refused(small):
+def test_another_lower_half_and_other_recordings_have_activations_of_their_own(small):
     run, data, _ = small
-    start = finetune.starting_point(run, data)
+    run = replace(run, upper_draws=1)
+    start, n = finetune.starting_point(run, data), len(data)
     with torch.no_grad():
-        start.encoder.encoder.blocks[0].conv_2.parametrizations.weight.original1.mul_(1.01)
-    with pytest.raises(PaperError, match="another lower half"):
-        finetune.finetune(run, data, finetune.upper_half(run), start, "foreign")
+        start.encoder.encoder.blocks[0].conv_2.parametrizations.weight.original0.mul_(1.5)
+    clips, content = finetune.half_way(run, data, start, "foreign")
+    train, test = (data.rows(name)[:2] for name in ("train", "test"))
+    with torch.inference_mode():
+        own = start.encoder.lower(torch.from_numpy(data.clips(train))).numpy()
+    assert clips.activations[train] == pytest.approx(own, abs=5e-3)
+    kept = features.kept(run, data, "frozen").activations
+    assert np.abs(kept[train] - own).max() > 0.1, "not the pretrained codec's"
+    drawn = clips.activations[n + train].astype(np.float32)
+    assert np.abs(drawn - own).mean() > 0.01 and not clips.activations[n + test].any()
+    seen = {
+        bool((x[0].numpy() == own.astype(np.float16)[0]).all())
+        for epoch in range(12)
+        for x in [finetune.excerpts(clips, train[:1], 0, (0, epoch))]
+    }
+    assert seen == {True, False}, "each epoch the clip, or another recording of it"
+    assert finetune.half_way(run, data, start, "foreign")[1] == content
+
+
+def test_a_recording_heard_otherwise_has_another_level_colour_and_floor():
+    torch.manual_seed(0)
+    n, t = 4000, torch.arange(4000) / 16_000
+    tone = 0.1 * torch.sin(2 * np.pi * 1000 * t).expand(512, n)
+    change = 20 * torch.log10(finetune.as_recorded_otherwise(tone).std(1) / tone.std(1))
+    # 4.3 dB of level, and of the two neighbouring points' 3.5 dB what falls on 1 kHz
+    place = 4 * np.log1p(1000 / 700) / np.log1p(8000 / 700)
+    share = place % 1
+    expected = np.hypot(4.3, 3.5 * np.hypot(share, 1 - share))
+    assert float(change.std()) == pytest.approx(expected, rel=0.1)
+    assert float(change.mean()) == pytest.approx(0, abs=0.8)
+    floor = 20 * torch.log10(finetune.as_recorded_otherwise(torch.zeros(64, n)).std(1))
+    assert -91 < float(floor.min()) < -85 and -65 < float(floor.max()) < -59
+
+
+def test_the_last_step_of_a_fine_tuning_is_always_called_finetuned():
+    run = config.load("quick")
+    orders = {
+        ("upper_first", 20): {"upper": "upper", "finetuned": "all"},
+        ("whole_first", 20): {"whole": "all", "finetuned": "upper"},
+        ("whole_first", 0): {"finetuned": "all"},
+    }
+    for (order, epochs), expected in orders.items():
+        steps = finetune.order(replace(run, finetune_order=order, upper_epochs=epochs))
+        assert {name: recipe.part for name, recipe in steps.items()} == expected
 
 
 def test_recipes_differ_in_what_they_say_and_in_nothing_else(small, monkeypatch):

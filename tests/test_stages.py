@@ -58,6 +58,18 @@ def test_what_a_stage_hangs_on_is_in_its_key(tmp_path, monkeypatch):
     assert stage(tmp_path / "s").current()
 
 
+def test_what_a_gpu_made_can_be_brought_to_a_machine_without_one(tmp_path, monkeypatch):
+    true = stages.version_of
+    with monkeypatch.context() as there:
+        there.setattr(stages.machine, "device", lambda: "a GPU")
+        there.setattr(stages, "version_of", lambda p: "2.0+cuda" if p == "torch" else true(p))
+        make(stage(tmp_path / "s"), "made there")
+    assert not make(stage(tmp_path / "s"))
+    assert stages.read(tmp_path / "s")["device"] == "a GPU"
+    for change in ({"parameters": {"rate": 2}}, {"inputs": {"dataset": "y"}}):
+        assert not stage(tmp_path / "s", **change).current(), change
+
+
 def test_the_key_is_taken_when_the_stage_begins(tmp_path, monkeypatch):
     """What is edited or installed while a stage is made does not become part of its seal."""
     one = stage(tmp_path / "s")

@@ -43,7 +43,7 @@ def digest(stage: str) -> str:
 @functools.cache
 def package_digest() -> str:
     """SHA-256 of all code of the package: what decides whether a notebook is run again."""
-    trees = [ast.dump(_without_docstrings(ast.parse(text))) for _, text in sorted(_SOURCES.items())]
+    trees = [dumped(_without_docstrings(ast.parse(text))) for _, text in sorted(_SOURCES.items())]
     return hashlib.sha256("".join(trees).encode()).hexdigest()
 
 
@@ -81,10 +81,20 @@ def digest_of(entries: list[str], sources: dict[str, str]) -> str:
         if name not in modules[module].definitions:
             raise KeyError(f"{module} defines no {name}")
         nodes = modules[module].definitions[name] + modules[module].effects
-        parts[module, name] = "".join(ast.dump(node) for node in nodes)
+        parts[module, name] = "".join(dumped(node) for node in nodes)
         todo += [found for node in nodes for found in modules[module].mentions(node)]
     rows = sorted([*key, text] for key, text in parts.items())
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def dumped(node) -> str:
+    """`ast.dump` without empty fields, of which each version of Python has others."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return f"{type(node).__name__}({', '.join(f'{n}={dumped(v)}' for n, v in fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(dumped, node))}]"
+    return repr(node)
 
 
 class _Module:

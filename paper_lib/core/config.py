@@ -108,13 +108,22 @@ class FineTuning:
     upper_seconds: NotNegative = 1.5  # of a clip in a step, drawn anew each epoch (0: all of it)
     upper_batch: Positive = 16
     upper_epochs: Count = 20
-    encoder_rate: NotNegative = 1e-5  # then end to end (the paper: 1e-5)
+    upper_draws: Count = 0  # of each training clip as it might have been recorded otherwise
+    # whole_first: end to end, and then the upper half, on what the lower has become
+    finetune_order: Literal["upper_first", "whole_first"] = "upper_first"
+    finetune_optimiser: Literal["adamw", "muon"] = "adamw"  # then end to end
+    encoder_rate: NotNegative = 1e-5  # (muon: of the matrices; the paper: 1e-5)
     finetune_head_rate: Above0 = 3e-5  # (the paper: 1e-3)
+    # above_first: without what runs at the audio's rate: a hundredth of the weights, most work
+    finetune_part: Literal["all", "above_first"] = "all"
     finetune_batch: Positive = 4  # the paper accumulates 4 x 8
     accumulation: Positive = 2
     finetune_epochs: Positive = 1
     finetune_clips: Count = 128  # clips an epoch, drawn anew (0: the whole training set)
-    finetune_patience: Positive = 5  # epochs
+    finetune_seconds: NotNegative = 0.0  # of a clip in a step, drawn anew each epoch (0: all of it)
+    # each time another level, equalizer and noise floor
+    finetune_varied: bool = False
+    finetune_patience: Count = 5  # epochs without a better one (0: to the end)
     contrast_epochs: Count = 0  # of a second training, end to end at the paper's rates
 
 

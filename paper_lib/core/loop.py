@@ -178,21 +178,21 @@ def _placed(accelerator: Accelerator, model: nn.Module) -> nn.Module:
     return model
 
 
-def _over_processes(accelerator: Accelerator, value: float) -> float:
+def _over_processes(accelerator: Accelerator, value: float | torch.Tensor) -> float:
     """The sum of every process's `value`."""
-    there = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    there = torch.as_tensor(value, dtype=torch.float64, device=accelerator.device)
     return float(accelerator.reduce(there))
 
 
 def one_step(
     accelerator: Accelerator, model: nn.Module, task: Task, plan: Plan, step: int
-) -> float:
+) -> torch.Tensor:
     """One step of the optimisers.
 
     Returns this process's share of the mean loss over the step's examples.
     """
     examples = task.examples(step)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     ranks = accelerator.num_processes
     # dropout has a seed of its own for every step and process, so that a resumed run draws the same
     _seed(seed_for(plan.seed, "step", step, accelerator.process_index))
@@ -205,7 +205,7 @@ def one_step(
             loss = task.loss(model, own if len(own) else part[:1], step)
             loss = loss * (len(own) / len(examples))
         loss.backward()
-        total += loss.item()
+        total += loss.detach().double()  # (not .item(), which would wait for a GPU at every step)
     if ranks > 1:
         _add_gradients(accelerator, model)
     if plan.clip:
@@ -243,7 +243,7 @@ class _Progress:
     """How far a training has come: what a checkpoint keeps beside the weights."""
 
     step: int = 0  # the next one
-    loss: float = 0.0  # summed over the steps of the epoch so far
+    loss: float | torch.Tensor = 0.0  # summed over the steps of the epoch so far
     history: list[dict] = field(default_factory=list)  # one row an epoch
     best: float = -np.inf
     best_epoch: int = 0

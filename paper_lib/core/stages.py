@@ -3,7 +3,8 @@
 A stage is made beside its place (``NAME.partial``) and renamed when whole, so that a half-made one
 is never taken for a finished one. Its key, taken once when it is asked for, holds its parameters,
 the hashes of all its inputs, its declared version (`stages.toml`), the numeric packages, device and
-thread count. A stage with the same key is not made again. Code that `stages.lock` does not vouch
+thread count. A stage with the same key is not made again, nor, on a machine without a GPU, one that
+differs in nothing but the GPU that made it. Code that `stages.lock` does not vouch
 for is part of the key.
 """
 
@@ -88,8 +89,22 @@ class Stage:
         return self.folder.with_name(self.folder.name + ".partial")
 
     def current(self) -> bool:
-        """Is the finished folder there, with just this key?"""
-        return (read(self.folder) or {}).get("key") == self.key
+        """Is the finished folder there, with just this key, or brought from a GPU?"""
+        record = read(self.folder) or {}
+        return record.get("key") == self.key or self._brought(record)
+
+    def _brought(self, record: dict) -> bool:
+        """Is it the same, but made on a GPU (with its packages), where this machine has none?
+
+        What was trained elsewhere can so be brought here, where nothing could make it again to the
+        same bytes; the record says what made it.
+        """
+        ours = {"parameters": self.parameters, "inputs": self.inputs} | self.made_with
+        elsewhere = ours["device"] == "cpu" and record.get("device") not in (None, "", "cpu")
+        return elsewhere and all(
+            digest(record.get(name)) == digest(ours[name])
+            for name in ("parameters", "inputs", "stage", "version", "code")
+        )
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Path | None]:

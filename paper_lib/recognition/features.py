@@ -66,16 +66,41 @@ def weights_digest(module: nn.Module) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedClips:
-    """Clips that went half-way up once: through the encoder's lower part, or to log-mel."""
+    """Clips that went half-way up once: through the encoder's lower part, or to log-mel.
+
+    Of each row there can be several `draws` more, as it might have been recorded otherwise: draw k
+    of row r lies at r + k x rows.
+    """
 
     labels: np.ndarray  # (rows, 13)
-    activations: np.ndarray  # (rows, channels, frames)
+    activations: np.ndarray  # (rows x (1 + draws), channels, frames)
     dry: np.ndarray | None = None  # (rows, 64) spectra of their guitars without effects
+    draws: int = 0
 
     def clips(self, rows) -> np.ndarray:
         return self.activations[rows].astype(np.float32)
+
+    def stored(self) -> tuple[np.ndarray, float]:
+        """All activations as they are kept, and what they are to be multiplied by."""
+        return self.activations, 1.0
+
+
+def on_gpu(stored: np.ndarray, device: torch.device | str) -> torch.Tensor | None:
+    """An array of clips, moved to the GPU once for a whole training; None: no GPU, or no room."""
+    if torch.device(device).type != "cuda":
+        return None
+    key = (id(stored), stored.shape)
+    if key not in _ON_GPU:
+        free, _ = torch.cuda.mem_get_info(device)
+        fits = stored.nbytes < free / 4
+        _ON_GPU.clear()  # (of one training at a time)
+        _ON_GPU[key] = torch.from_numpy(np.array(stored)).to(device) if fits else None
+    return _ON_GPU[key]
+
+
+_ON_GPU: dict[tuple, torch.Tensor | None] = {}
 
 
 def embed(
@@ -117,9 +142,10 @@ def embed_rows_of(
 def keeps_lower(profile: Profile, kind: str) -> bool:
     """Does a later notebook of this run go on from half-way up?
 
-    Notebook 03 from the encoder's lower half, notebook 09 from the log-mel spectrogram.
+    Notebook 03 and appendix A2 from the lower half of the encoder, notebook 09 from log-mel.
     """
-    return {"frozen": profile.upper_epochs > 0, "logmel": profile.peer_epochs > 0}.get(kind, False)
+    upper = profile.upper_epochs > 0 or profile.recipe_epochs > 0
+    return {"frozen": upper, "logmel": profile.peer_epochs > 0}.get(kind, False)
 
 
 def stage(profile: Profile, data: Dataset, kind: str) -> stages.Stage:

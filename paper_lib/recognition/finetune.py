@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,10 @@ import pandas as pd
 import torch
 
 from ..codec import l3ac
-from ..core import loop, machine, paths, stages
+from ..codec.encoder import Encoder
+from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
-from ..core.errors import PaperError
-from ..core.random import generator_for
+from ..core.random import generator_for, seed_for
 from ..sound.dataset import Dataset
 from . import features
 from .features import EncodedClips
@@ -34,8 +36,11 @@ class Recipe:
     batch: int
     accumulation: int = 1
     clips: int = 0  # an epoch, drawn anew (0: all)
-    part: str = "all"  # of the encoder: all | upper (its last units and the attention)
+    # of the encoder: all | above_first (all but what runs at the rate of the audio) | upper (its
+    # last units and the attention)
+    part: str = "all"
     share: float = 0.0  # of a clip that a step hears (0: all of it)
+    varied: bool = False  # each time as another recording (`as_recorded_otherwise`)
     patience: int = 0  # epochs without a better one (0: no early stop)
     evaluate_every: int = 1  # epochs
     warmup: float = 0.1
@@ -46,14 +51,20 @@ class Recipe:
 
 def end_to_end(profile: Profile, **changes) -> Recipe:
     """The profile's end-to-end training (Eq. 5), with `changes` on top."""
-    encoder, head = profile.encoder_rate, profile.finetune_head_rate
+    muon, decay = profile.finetune_optimiser == "muon", profile.weight_decay
     recipe = Recipe(
-        rates=Rates(encoder, head, weight_decay=profile.weight_decay),
+        rates=Rates(
+            profile.encoder_rate, profile.finetune_head_rate, muon, 0.98 if muon else 0.999, decay
+        ),
         epochs=profile.finetune_epochs,
         batch=profile.finetune_batch,
         accumulation=profile.accumulation,
         clips=profile.finetune_clips,
+        part=profile.finetune_part,
+        share=profile.finetune_seconds / profile.slice_seconds,
+        varied=profile.finetune_varied,
         patience=profile.finetune_patience,
+        evaluate_every=1 if profile.finetune_patience else 2,
         warmup=profile.warmup,
         precision=profile.mixed_precision,
         seed=profile.seed,
@@ -68,10 +79,10 @@ def upper_half(profile: Profile, **changes) -> Recipe:
     fifth. Muon steps along all directions of a matrix's gradients alike, where Adam's steps are as
     long as the rate in every weight, noise or not. No early stop: the rate has to fall to its end.
     """
-    muon = profile.upper_optimiser == "muon"
+    muon, decay = profile.upper_optimiser == "muon", profile.weight_decay
     recipe = Recipe(
         # (many short steps: a shorter memory)
-        rates=Rates(profile.upper_rate, profile.upper_head_rate, muon, 0.98, profile.weight_decay),
+        rates=Rates(profile.upper_rate, profile.upper_head_rate, muon, 0.98, decay),
         epochs=profile.upper_epochs,
         batch=profile.upper_batch,
         part="upper",
@@ -171,10 +182,7 @@ def finetune(
     }
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
-        clips = features.kept(profile, data, "frozen")
-        folder = paths.embedding(profile.profile, "frozen")
-        inputs["embedding"] = stages.require(folder, "02_frozen_embeddings")["content"]
-        _same_lower_half(profile, start, name)
+        clips, inputs["embedding"] = half_way(profile, data, start, name)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
     threads = machine.torch_threads(profile.threads)
@@ -193,14 +201,82 @@ def finetune(
     return load(made.folder), pd.read_csv(made.folder / "history.csv")
 
 
-def _same_lower_half(profile: Profile, start: EffectRecognizer, name: str) -> None:
+# --- half-way up ----------------------------------------------------------------------------------
+
+
+def half_way(
+    profile: Profile, data: Dataset, start: EffectRecognizer, name: str
+) -> tuple[EncodedClips, str]:
+    """All clips through the lower half of `start`, once; and the hash of that.
+
+    What notebook 02 kept, if that half is still the pretrained codec's; else, or where training
+    clips are wanted as they might have been recorded otherwise (`upper_draws`, each drawn by its
+    own generator), stage data/<profile>/half_way/<name>.
+    """
     pretrained = l3ac.load(profile.codec).encoder.blocks[:-2].state_dict()
     own = start.encoder.encoder.blocks[:-2].state_dict()
-    if not all(torch.equal(v, pretrained[k]) for k, v in own.items()):
-        raise PaperError(
-            f"the start of {name} has another lower half than the pretrained codec, through which "
-            "the clips went: begin with the codec's own, or train end to end."
-        )
+    if not profile.upper_draws and all(torch.equal(v, pretrained[k]) for k, v in own.items()):
+        clips = features.kept(profile, data, "frozen")
+        folder = paths.embedding(profile.profile, "frozen")
+        return clips, stages.require(folder, "02_frozen_embeddings")["content"]
+    n, draws = len(data), profile.upper_draws
+    made = stages.Stage(
+        "half_way",
+        paths.data(profile.profile) / "half_way" / name,
+        {"draws": draws, "seed": profile.seed},
+        {"dataset": data.content, "start": features.weights_digest(start)},
+        threads=1,
+    )
+    with made.opened() as work:
+        if work:
+            start.save_pretrained(work / "start")
+            wanted = {0: np.arange(n)} | dict.fromkeys(range(1, draws + 1), data.rows("train"))
+            items = {
+                f"{draw}_{i:07d}": (
+                    data.folder,
+                    work / "start",
+                    rows[i : i + 96],
+                    draw,
+                    profile.seed,
+                )
+                for draw, rows in wanted.items()
+                for i in range(0, len(rows), 96)
+            }
+            files = parallel.shards(
+                half_way_rows, items, work / "shards", f"half-way up, {name}", profile.scheduler
+            )
+            first = np.load(files[0])["lower"]
+            paths.new_array(work / "lower.npy", first.dtype, (n * (1 + draws), *first.shape[1:]))
+            out = np.lib.format.open_memmap(work / "lower.npy", "r+")
+            for file, (_, _, rows, draw, _) in zip(files, items.values(), strict=True):
+                out[rows + draw * n] = np.load(file)["lower"]
+            out.flush()
+            shutil.rmtree(work / "start")
+            made.finish(stages.digest(work / "lower.npy"))
+    kept = np.load(made.folder / "lower.npy", mmap_mode="r")
+    content = stages.require(made.folder, "03_fine_tuning")["content"]
+    return EncodedClips(data.labels, kept, draws=draws), content
+
+
+def half_way_rows(
+    dataset: Path, model: Path, rows: np.ndarray, draw: int, seed: int
+) -> dict[str, np.ndarray]:
+    """`lower`: (rows, channels, frames) float16 of clips; `draw` 0: as they are."""
+    machine.make_deterministic(1)
+    encoder, data = load(model).baked_encoder(), Dataset(dataset)
+    encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    device, out = next(encoder.parameters()).device, []
+    for row in rows:
+        with torch.inference_mode(), torch.random.fork_rng():
+            clip = torch.from_numpy(data.clips([row])).to(device)
+            if draw:
+                torch.manual_seed(seed_for(seed, "recorded otherwise", int(row), draw))
+                clip = as_recorded_otherwise(clip)
+            out.append(encoder.lower(clip)[0].half().cpu().numpy())
+    return {"lower": np.stack(out)}
+
+
+# --- training of either part ----------------------------------------------------------------------
 
 
 def train_recognizer(
@@ -232,8 +308,7 @@ def training_of(
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
     per_step = recipe.batch * accumulation
     examples, per_epoch = loop.shuffled(train, per_step, recipe.seed, "finetune", heard=heard)
-    upper = recipe.part == "upper"
-    trained = model.encoder.upper_parameters() if upper else list(model.encoder.parameters())
+    trained = trained_parameters(model.encoder, recipe.part)
     model.encoder.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(recipe.rates.encoder > 0)
@@ -241,8 +316,9 @@ def training_of(
 
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, epoch = next(model.parameters()).device, step // per_epoch + 1
-        x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch))
-        return bce(model(x.to(device)), torch.from_numpy(clips.labels[part]).to(device))
+        x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch), device)
+        x = as_recorded_otherwise(x) if recipe.varied else x
+        return bce(model(x), torch.from_numpy(clips.labels[part]).to(device))
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
         logits = predict(model, clips, validation)[1]
@@ -268,37 +344,87 @@ def training_of(
     return loop.Task(model, examples, loss, steppers, schedules, evaluate), plan
 
 
-def excerpts(
-    clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: tuple
-) -> torch.Tensor:
-    """(rows, ..., length) of clips; 0: whole.
+def trained_parameters(encoder: Encoder, part: str) -> list[torch.nn.Parameter]:
+    """The weights of a `part` of the encoder: all | above_first | upper."""
+    if part == "upper":
+        return encoder.upper_parameters()
+    first = encoder.first_parameters() if part == "above_first" else []
+    return [p for p in encoder.parameters() if not any(p is f for f in first)]
 
-    Each is begun where its own generator says, whose key begins with `key`.
+
+def as_recorded_otherwise(audio: torch.Tensor) -> torch.Tensor:
+    """(batch, samples) at 16 kHz -> the same, each at another level, equalized, with noise.
+
+    What `peers.vary` does to a spectrogram: a level (deviation 4.3 dB), an equalizer through five
+    random points, evenly spaced in mel (3.5 dB), white noise at -90 to -60 dB full scale. Drawn by
+    torch's own generator, which the loop seeds at every step.
     """
-    whole = clips.clips(rows)
-    if not 0 < length < whole.shape[-1]:
-        return torch.from_numpy(whole)
-    starts = [generator_for(*key, int(row)).integers(whole.shape[-1] - length + 1) for row in rows]
-    parts = [one[..., s : s + length] for one, s in zip(whole, starts, strict=True)]
-    return torch.from_numpy(np.stack(parts))
+    batch, n = audio.shape
+    draw = partial(torch.randn, device=audio.device)
+    mel = torch.log1p(torch.linspace(0, 8000, n // 2 + 1, device=audio.device) / 700)
+    place = 4 * mel / mel[-1]
+    hats = (1 - (place - torch.arange(5, device=audio.device)[:, None]).abs()).clamp_min(0)
+    gains_db = 4.3 * draw(batch, 1) + 3.5 * draw(batch, 5) @ hats
+    heard = torch.fft.irfft(torch.fft.rfft(audio) * 10 ** (gains_db / 20), n)
+    floor_db = -90 + 30 * torch.rand(batch, 1, device=audio.device)
+    return heard + 10 ** (floor_db / 20) * draw(batch, n)
+
+
+def excerpts(
+    clips: Dataset | EncodedClips,
+    rows: np.ndarray,
+    length: int,
+    key: tuple,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """(rows, ..., length) of clips, on `device`; 0: whole.
+
+    Each is begun where its own generator says, whose key begins with `key`, and taken from one of
+    its draws, if clips have several.
+    """
+    stored, scale = clips.stored()
+    there = features.on_gpu(stored, device)
+    source = stored if there is None else there
+    length = length if 0 < length < stored.shape[-1] else stored.shape[-1]
+    spare = stored.shape[-1] - length
+    parts = []
+    for row in rows:
+        rng = generator_for(*key, int(row))
+        start = rng.integers(spare + 1) if spare else 0
+        draw = rng.integers(clips.draws + 1) if clips.draws else 0
+        parts.append(source[row + draw * len(clips.labels), ..., start : start + length])
+    joined = torch.from_numpy(np.stack(parts)) if there is None else torch.stack(parts)
+    return joined.to(device).float() * scale
 
 
 def finetune_both(
     profile: Profile, data: Dataset, seed: int = 0
 ) -> tuple[EffectRecognizer, dict[str, tuple[EffectRecognizer, pd.DataFrame]]]:
-    """Upper half first (if planned), then end to end, from the frozen head of training seed `seed`.
+    """The profile's steps, one after the other, from the frozen head of training seed `seed`.
 
-    Returns the fine-tuned model and, by name ("upper", "finetuned"), each step's model and history.
+    Returns the fine-tuned model and, by name (`order`), each step's model and history.
     """
     start, steps = starting_point(profile, data, seed), {}
     suffix = f"_seed{seed}" if seed else ""
-    if profile.upper_epochs:
-        recipe = upper_half(profile, seed=profile.seed + seed)
-        steps["upper"] = finetune(profile, data, recipe, start, "upper" + suffix)
-        start = steps["upper"][0]
-    recipe = end_to_end(profile, seed=profile.seed + seed)
-    steps["finetuned"] = finetune(profile, data, recipe, start, "finetuned" + suffix)
-    return steps["finetuned"][0], steps
+    for name, recipe in order(profile, seed).items():
+        steps[name] = finetune(profile, data, recipe, start, name + suffix)
+        start = steps[name][0]
+    return start, steps
+
+
+def order(profile: Profile, seed: int = 0) -> dict[str, Recipe]:
+    """The steps of a fine-tuning by name; the last one is always "finetuned".
+
+    Upper half, then end to end; or end to end ("whole"), then the upper half.
+    """
+    own = profile.seed + seed
+    steps = {"whole": end_to_end(profile, seed=own)}
+    if profile.upper_epochs and profile.finetune_order == "upper_first":
+        steps = {"upper": upper_half(profile, seed=own)} | steps
+    elif profile.upper_epochs:
+        steps["upper"] = upper_half(profile, seed=own)
+    *before, last = steps
+    return {name: steps[name] for name in before} | {"finetuned": steps[last]}
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ class Dataset:
     labels: (clips, 13) float32.
     """
 
+    draws = 0  # (each clip is kept once)
+
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.provenance = stages.require(self.folder, "01_render_dataset")
@@ -54,6 +56,10 @@ class Dataset:
     def clips(self, rows) -> np.ndarray:
         """(len(rows), samples) float32 in [-1, 1)."""
         return self.audio[rows].astype(np.float32) / 32768.0
+
+    def stored(self) -> tuple[np.ndarray, float]:
+        """All clips as they are kept, and what they are to be multiplied by."""
+        return self.audio, 1 / 32768.0
 
 
 def load(profile: Profile) -> Dataset:
