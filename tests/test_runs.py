@@ -5,6 +5,7 @@ command.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ import test_codec
 import yaml
 from filelock import FileLock
 
-from paper_lib.app import notebooks
+from paper_lib.app import cli, notebooks
 from paper_lib.core import config, paths, stages
 from paper_lib.recognition import finetune, head
 from paper_lib.sound import effects, rendering
@@ -168,6 +169,23 @@ def through_part_1(run: config.Profile) -> tuple[rendering.Dataset, np.ndarray]:
     head.fit_heads(run, data, {"frozen": ("frozen", run.pooling, run.standardise)})
     model, _ = finetune.finetune_both(run, data)
     return data, finetune.predictions(run, data, model)[1]
+
+
+def test_the_command_line_fine_tunes_in_the_other_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    changes = {"profile": "few", "recordings": 8, "recording_seconds": 1.0, "slice_seconds": 1.0}
+    changes |= {"finetune_order": "whole_first", "upper_draws": 1, "upper_seconds": 0.5}
+    changes |= {"finetune_part": "above_first", "finetune_varied": True, "chains_per_slice": 4}
+    run = small_profile(**changes)
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(dataclasses.asdict(run)))
+    for _ in range(2):  # the second time all is there
+        assert cli.main(["finetune", "-p", str(tmp_path / "few.yaml"), "--seed", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in lines] == ["whole", "finetuned"]
+    made = {"whole_seed1", "finetuned_seed1", "frozen", "frozen_seed1"}
+    assert {p.name for p in (tmp_path / "few" / "models").iterdir() if p.is_dir()} == made
+    assert (tmp_path / "few" / "half_way" / "finetuned_seed1" / "lower.npy").exists()
+    assert cli.main(["finetune", "-p", str(tmp_path / "few.yaml"), "--seed", "-1"]) == 1
 
 
 @pytest.mark.slow

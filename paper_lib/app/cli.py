@@ -90,6 +90,8 @@ def _add_stages(verb: Callable) -> None:
     one = verb("embed-dataset", embed_dataset, text)
     one.add_argument("--kind", choices=["frozen", "random_frozen", "logmel"], default="frozen")
     one.add_argument("--scheduler", default="", **address)
+    text = "fine-tune as notebook 03 does, one training seed at a time (a job each on a cluster)"
+    verb("finetune", finetune, text).add_argument("--seed", type=int, default=0, metavar="N")
     text = "say that a stage's present code gives the results of its declared version"
     one = verb("accept", accept, text, False)
     one.add_argument("stage", nargs="+", help="names in stages.toml, or all")
@@ -244,6 +246,27 @@ def embed_dataset(args) -> None:
     profile = replace(profile, scheduler=args.scheduler or profile.scheduler)
     array = features.embed_dataset(profile, dataset.load(profile), args.kind)
     print(f"{args.kind}: {array.shape} in {features.paths.embedding(profile.profile, args.kind)}")
+
+
+def finetune(args) -> None:
+    from ..core import machine
+    from ..recognition import finetune as training
+    from ..recognition import head
+    from ..sound import dataset, rendering
+
+    profile = _profile(args)
+    if args.seed < 0:
+        raise PaperError(f"--seed is {args.seed}; training seeds are 0, 1, 2 ...")
+    if machine.processes() == 1:  # (else these have to be there: they do not train together)
+        frozen = {"frozen": ("frozen", profile.pooling, profile.standardise)}
+        head.fit_heads(profile, rendering.render_dataset(profile), frozen, args.seed + 1)
+    _, steps = training.finetune_both(profile, dataset.load(profile), args.seed)
+    for name, (_, history) in steps.items():
+        best = history.loc[history.validation_macro_f1[1:].idxmax()]
+        print(
+            f"{name}: validation macro-F1 {best.validation_macro_f1:.3f} in epoch "
+            f"{best.epoch:.0f} of {len(history) - 1}"
+        )
 
 
 def accept(args) -> None:

@@ -23,6 +23,7 @@ class Rates:
     render: float
     embed: float  # forward through the whole encoder
     train: float  # forward and backward through the whole encoder
+    above_first: float  # the same, but nothing learned at the rate of the audio
     upper: float  # the same through its upper half
     lower_bytes: int  # of a clip half-way up the encoder
 
@@ -49,9 +50,12 @@ def measure(profile: Profile) -> Rates:
         )
     trained = encoder.Encoder(l3ac.build(l3ac.config_of(profile.codec))).to(device)
     whole = _timed(lambda: trained(batch).square().mean().backward())
+    for parameter in trained.first_parameters():
+        parameter.requires_grad_(False)
+    above_first = _timed(lambda: trained(batch).square().mean().backward())
     halfway = trained.lower(batch).detach()
     upper = _timed(lambda: trained(halfway).square().mean().backward())
-    return Rates(render, embed, whole, upper, halfway[0].numel() * 2)
+    return Rates(render, embed, whole, above_first, upper, halfway[0].numel() * 2)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -69,12 +73,18 @@ def estimate(profile: Profile, clips: int, rates: Rates) -> dict[str, float]:
     epochs = profile.finetune_epochs + profile.contrast_epochs
     judged = 0.15 * clips * rates.embed  # one look at the validation set
     # of each clip, in a step
-    heard = min(1.0, profile.upper_seconds / profile.slice_seconds) or 1.0
+    heard, heard_last = (
+        min(1.0, seconds / profile.slice_seconds) or 1.0
+        for seconds in (profile.upper_seconds, profile.finetune_seconds)
+    )
+    a_clip = heard_last * (rates.train if profile.finetune_part == "all" else rates.above_first)
+    halfway = profile.finetune_order == "whole_first" or profile.upper_draws > 0
+    drawn = (1 + 0.7 * profile.upper_draws) * halfway * profile.finetune_seeds
     rows = {
         "render the data set": clips * rates.render,
-        "embed it (shipped and untrained codec)": 2 * clips * rates.embed,
+        "embed it (shipped and untrained codec)": (2 + drawn) * clips * rates.embed,
         "train the upper half": profile.upper_epochs * clips * rates.upper * (0.7 * heard + 0.05),
-        "fine-tune end to end": epochs * (train * rates.train + judged),
+        "fine-tune end to end": epochs * (train * a_clip + judged),
     }
     for step in ("train the upper half", "fine-tune end to end"):
         rows[step] *= profile.finetune_seeds
@@ -99,7 +109,15 @@ def describe(profile: Profile) -> str:
     lines.append(f"  {'altogether, about':40s} {_duration(1.1 * sum(rows.values()))}")
     lines.append(f"the bottleneck: {max(rows, key=lambda step: rows[step])}")
     paper = replace(
-        profile, finetune_clips=0, finetune_epochs=32, contrast_epochs=0, upper_epochs=0
+        profile,
+        finetune_part="all",
+        finetune_seconds=0.0,
+        finetune_clips=0,
+        finetune_epochs=32,
+        contrast_epochs=0,
+        upper_epochs=0,
+        upper_draws=0,
+        finetune_order="upper_first",
     )
     rows = estimate(paper, PAPER_CLIPS, rates)
     hours = ", ".join(f"{step} {s / 3600:.1f} h" for step, s in rows.items())

@@ -24,6 +24,7 @@ MODELS = (
     "frozen",
     "frozen_statistics",
     "upper_half",
+    "whole",
     "finetuned",
     "released",
 )
