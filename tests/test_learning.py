@@ -145,7 +145,7 @@ def test_another_lower_half_and_other_recordings_have_activations_of_their_own(s
     start, n = finetune.starting_point(run, data), len(data)
     with torch.no_grad():
         start.encoder.encoder.blocks[0].conv_2.parametrizations.weight.original0.mul_(1.5)
-    clips, content = finetune.half_way(run, data, start, "foreign")
+    clips, content = finetune.half_way(run, data, start)
     train, test = (data.rows(name)[:2] for name in ("train", "test"))
     with torch.inference_mode():
         own = start.encoder.lower(torch.from_numpy(data.clips(train))).numpy()
@@ -160,7 +160,7 @@ def test_another_lower_half_and_other_recordings_have_activations_of_their_own(s
         for x in [finetune.excerpts(clips, train[:1], 0, (0, epoch))]
     }
     assert seen == {True, False}, "each epoch the clip, or another recording of it"
-    assert finetune.half_way(run, data, start, "foreign")[1] == content
+    assert finetune.half_way(run, data, start)[1] == content
 
 
 def test_a_recording_heard_otherwise_has_another_level_colour_and_floor():
@@ -278,6 +278,23 @@ def test_the_rate_rises_then_falls_to_zero():
     assert np.argmax(rates) == 10 and max(rates) == 2.0 and rates[0] == pytest.approx(2 / 11)
     assert rates[55] == pytest.approx(1.0) and rates[-1] < 0.001
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_each_lift_starts_where_the_recipe_does_and_is_another_training(small, monkeypatch):
+    run, data, _ = small
+    monkeypatch.setenv("PAPER_WORKERS", "1")
+    few = ("the recipe", "averaged weights", "recorded otherwise", "soft labels of the CNN")
+    monkeypatch.setattr(recipes, "LIFTS", {name: recipes.LIFTS[name] for name in few})
+    curves = recipes.lift(replace(run, lift_epochs=1, lift_recordings=2), data, seeds=1)
+    assert list(curves.recipe.unique()) == list(few)
+    begun = curves[curves.epoch == 0]
+    assert begun.validation_loss.nunique() == 1
+    trained = curves[curves.epoch == 1].set_index("recipe")
+    assert trained.validation_loss.nunique() == len(few)
+    # the average changes what is judged, and nothing of the training itself
+    losses = trained.train_loss
+    assert losses["the recipe"] == losses["averaged weights"]
+    assert losses.nunique() == 3
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ def publish(profile: Profile, part: str = "all", only: str = "") -> None:
                 f"the run of {profile.profile} is not whole ({path.stem} is missing): "
                 f"paper reproduce -p {profile.profile} --part {part} first."
             )
-    if profile.profile == "full" and not only:
-        _release(profile)
+    if profile.profile == "full":
+        _release(profile, only)
     if profile.profile == "full" and profile.variation_epochs and only in ("", "10"):
         release_referenced(profile)
     _copy(source, target, {path.stem for path in books})
@@ -66,14 +66,17 @@ def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
     paths.write_beside(target / "manifest.json", json.dumps(run, indent=1, sort_keys=True) + "\n")
 
 
-def _release(profile: Profile) -> None:
-    """What the run trained on its own data set, to data/weights; a part run alone has none."""
-    for name, target, kind in (
-        ("finetuned", "released", model.EffectRecognizer),
-        ("logmel_cnn_varied", "cnn", peers.MelRecognizer),
+def _release(profile: Profile, only: str) -> None:
+    """What the run trained on its own data set, to data/weights; a part run alone has none.
+
+    `only`: what this notebook trains.
+    """
+    for notebook, name, target, kind in (
+        ("03", "finetuned", "released", model.EffectRecognizer),
+        ("09", "logmel_cnn_varied", "cnn", peers.MelRecognizer),
     ):
         folder = paths.model(profile.profile, name)
-        if folder.exists():
+        if folder.exists() and only in ("", notebook):
             data = dataset.load(profile)
             chosen = np.load(folder / "validation_probabilities.npy").astype(np.float64)
             logits = np.log(chosen.clip(1e-7)) - np.log((1 - chosen).clip(1e-7))

@@ -164,6 +164,8 @@ class Recipes:
 
     recipe_recordings: Positive = 48  # training recordings on which recipes are compared
     recipe_epochs: Count = 0  # epochs of each (0: show the published comparison)
+    lift_recordings: Positive = 48  # training recordings on which what lifts the last is compared
+    lift_epochs: Count = 0  # of each (0: show the published comparison)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -61,6 +61,7 @@ class Task:
     evaluate: Callable[[nn.Module, int], dict] = lambda model, epoch: {}
     after: Callable[[int], None] = lambda step: None  # called after each step
     also: dict = field(default_factory=dict)  # further state_dict holders that a checkpoint keeps
+    kept: nn.Module | None = None  # whose weights are judged and kept (None: the model's)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
 
     def close(epoch: int, loss: float) -> None:
         due = epoch % plan.evaluate_every == 0 or epoch * plan.per_epoch >= plan.steps
-        found = task.evaluate(model, epoch) if due else {}
+        found = task.evaluate(task.kept or model, epoch) if due else {}
         answers = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
         row = {k: v for k, v in found.items() if k not in answers}
         progress.history.append({"epoch": epoch, "train_loss": loss} | row)
@@ -124,7 +125,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
         if epoch and score > progress.best:
             progress.best = float(score)
             progress.best_epoch = epoch
-            kept.keep(model, answers)
+            kept.keep(task.kept or model, answers)
 
     def waited(epoch: int) -> bool:
         return bool(plan.patience) and epoch - progress.best_epoch >= plan.patience

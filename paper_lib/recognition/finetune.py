@@ -41,6 +41,7 @@ class Recipe:
     part: str = "all"
     share: float = 0.0  # of a clip that a step hears (0: all of it)
     varied: bool = False  # each time as another recording (`as_recorded_otherwise`)
+    average: float = 0.0  # of the weights, a step's share that stays (0: none; they are kept)
     patience: int = 0  # epochs without a better one (0: no early stop)
     evaluate_every: int = 1  # epochs
     warmup: float = 0.1
@@ -165,13 +166,14 @@ def finetune(
     start: EffectRecognizer,
     name: str = "finetuned",
     rows: tuple[np.ndarray, np.ndarray] | None = None,
+    targets: np.ndarray | None = None,
 ) -> tuple[EffectRecognizer, pd.DataFrame]:
     """Stage data/<profile>/models/<name>: `start`, left as it is, trained by `recipe`.
 
     Of the epochs trained the one with the best validation macro-F1 is kept; epoch 0 of the history
     is the start itself, for comparison only. A checkpoint every few steps lets a killed run go on
-    to the same result. `rows`: to train and to choose on; by default those splits. Returns the
-    model and its history.
+    to the same result. `rows`: to train and to choose on; by default those splits; `targets`:
+    (clips, 13), what is learned instead of the labels. Returns the model and its history.
     """
     machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     rows = rows or (data.rows("train"), data.rows("validation"))
@@ -182,7 +184,9 @@ def finetune(
     }
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
-        clips, inputs["embedding"] = half_way(profile, data, start, name)
+        clips, inputs["embedding"] = half_way(profile, data, start)
+    if targets is not None:
+        inputs["targets"] = stages.array_digest(targets)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
     threads = machine.torch_threads(profile.threads)
@@ -191,7 +195,7 @@ def finetune(
     )
     with made.opened() as work:
         if work:
-            result, model = train_recognizer(clips, start.copy(), recipe, rows, work)
+            result, model = train_recognizer(clips, start.copy(), recipe, rows, work, targets)
             if machine.rank() == 0:
                 model.save_pretrained(work)
                 result.history.to_csv(work / "history.csv", index=False)
@@ -204,27 +208,27 @@ def finetune(
 # --- half-way up ----------------------------------------------------------------------------------
 
 
-def half_way(
-    profile: Profile, data: Dataset, start: EffectRecognizer, name: str
-) -> tuple[EncodedClips, str]:
+def half_way(profile: Profile, data: Dataset, start: EffectRecognizer) -> tuple[EncodedClips, str]:
     """All clips through the lower half of `start`, once; and the hash of that.
 
     What notebook 02 kept, if that half is still the pretrained codec's; else, or where training
     clips are wanted as they might have been recorded otherwise (`upper_draws`, each drawn by its
-    own generator), stage data/<profile>/half_way/<name>.
+    own generator), stage data/<profile>/half_way/<hash of that half>_<draws>.
     """
-    pretrained = l3ac.load(profile.codec).encoder.blocks[:-2].state_dict()
-    own = start.encoder.encoder.blocks[:-2].state_dict()
-    if not profile.upper_draws and all(torch.equal(v, pretrained[k]) for k, v in own.items()):
+    pretrained, own = (
+        features.weights_digest(network.encoder.blocks[:-2])
+        for network in (l3ac.load(profile.codec), start.encoder)
+    )
+    if not profile.upper_draws and own == pretrained:
         clips = features.kept(profile, data, "frozen")
         folder = paths.embedding(profile.profile, "frozen")
         return clips, stages.require(folder, "02_frozen_embeddings")["content"]
     n, draws = len(data), profile.upper_draws
     made = stages.Stage(
         "half_way",
-        paths.data(profile.profile) / "half_way" / name,
+        paths.data(profile.profile) / "half_way" / f"{own[:12]}_{draws}",
         {"draws": draws, "seed": profile.seed},
-        {"dataset": data.content, "start": features.weights_digest(start)},
+        {"dataset": data.content, "weights": own},
         threads=1,
     )
     with made.opened() as work:
@@ -243,7 +247,7 @@ def half_way(
                 for i in range(0, len(rows), 96)
             }
             files = parallel.shards(
-                half_way_rows, items, work / "shards", f"half-way up, {name}", profile.scheduler
+                half_way_rows, items, work / "shards", f"half-way up, {own[:12]}", profile.scheduler
             )
             first = np.load(files[0])["lower"]
             paths.new_array(work / "lower.npy", first.dtype, (n * (1 + draws), *first.shape[1:]))
@@ -285,12 +289,13 @@ def train_recognizer(
     recipe: Recipe,
     rows: tuple[np.ndarray, np.ndarray],
     folder: Path | None = None,
+    targets: np.ndarray | None = None,
 ) -> tuple[loop.Result, EffectRecognizer]:
     """Train `model` in place on clips (Eq. 5).
 
     Returns the result, and the model with the kept epoch's weights.
     """
-    result = loop.train(*training_of(clips, model, recipe, rows), folder)
+    result = loop.train(*training_of(clips, model, recipe, rows, targets), folder)
     model = model.cpu()
     model.load_state_dict(result.weights)
     return result, model.eval()
@@ -301,9 +306,13 @@ def training_of(
     model: EffectRecognizer,
     recipe: Recipe,
     rows: tuple[np.ndarray, np.ndarray],
+    targets: np.ndarray | None = None,
 ) -> tuple[loop.Task, loop.Plan]:
-    """What the loop needs to train `model` by `recipe`, on rows to learn from and to choose on."""
-    train, validation = rows
+    """What the loop needs to train `model` by `recipe`, on rows to learn from and to choose on.
+
+    `targets`: (clips, 13), to learn instead of the labels.
+    """
+    (train, validation), wanted = rows, clips.labels if targets is None else targets
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
     per_step = recipe.batch * accumulation
@@ -318,7 +327,7 @@ def training_of(
         device, epoch = next(model.parameters()).device, step // per_epoch + 1
         x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch), device)
         x = as_recorded_otherwise(x) if recipe.varied else x
-        return bce(model(x), torch.from_numpy(clips.labels[part]).to(device))
+        return bce(model(x), torch.from_numpy(wanted[part]).to(device))
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
         logits = predict(model, clips, validation)[1]
@@ -341,7 +350,13 @@ def training_of(
         label=f"{recipe.part} of the encoder",
     )
     schedules = [warm_cosine(one, steps, recipe.warmup) for one in steppers]
-    return loop.Task(model, examples, loss, steppers, schedules, evaluate), plan
+    task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
+    if recipe.average:
+        smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
+        average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=smooth)
+        task.after, task.kept = lambda step: average.update_parameters(model), average.module
+        task.also = {"average": average}
+    return task, plan
 
 
 def trained_parameters(encoder: Encoder, part: str) -> list[torch.nn.Parameter]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
+import torch
 
 from ..codec import l3ac
+from ..core import machine
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..sound.dataset import Dataset
-from .finetune import early_head, finetune, head_data, upper_half
+from . import peers
+from .finetune import early_head, finetune, half_way, head_data, upper_half
 from .head import Head, train_head
-from .model import EffectRecognizer
+from .model import EffectRecognizer, released
 
 Changes = dict[str, Any]  # of the profile: parameter -> value
 
@@ -51,32 +57,91 @@ RECIPES: dict[str, tuple[str, Changes]] = {
 }
 
 
+# What lifts the last of them, one at a time: what is other in the profile, and in the recipe.
+LIFTS: dict[str, tuple[Changes, Changes]] = {
+    "the recipe": ({}, {}),
+    "twice the epochs": ({}, {"epochs": 2}),
+    "excerpts of 3 s": ({"upper_seconds": 3.0}, {}),
+    "half the rates": ({"upper_rate": 5e-4, "upper_head_rate": 5e-4}, {}),
+    "averaged weights": ({}, {"average": 0.998}),
+    "recorded otherwise": ({"upper_draws": 1}, {}),
+    "soft labels of the CNN": ({}, {}),
+}
+
+
 def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     """Each of `RECIPES` on the encoder's upper half, with several seeds.
 
-    On a part of the recordings: `recipe_recordings` to train on, a third as many of the validation
-    set to judge. One row an epoch: recipe, seed and the history's columns; epoch 0 is the start.
+    On `recipe_recordings` of the training recordings, judged on a third as many of the validation
+    set. One row an epoch: recipe, seed and the history's columns; epoch 0 is the start.
     """
-    few = -(-profile.recipe_recordings // 3)
-    rows = (
-        _drawn(profile, data, "train", profile.recipe_recordings),
-        _drawn(profile, data, "validation", few),
-    )
-    curves = []
+    rows, curves = _rows(profile, data, profile.recipe_recordings), []
     for i, (name, (begin, changes)) in enumerate(RECIPES.items()):
         for seed in range(profile.seed, profile.seed + seeds):
             run = replace(profile, **changes)
-            train, validation = head_data(run, data, rows)
-            head, history = train_head(train, validation, run, run.standardise, seed)
-            if begin == "early":
-                head = early_head(run, history, train, validation, seed)
-            elif begin == "fresh":
-                head.layers = Head(len(head.mean), run.hidden, run.dropout).layers
-            start = EffectRecognizer.assemble(l3ac.load(run.codec), head, run.pooling)
+            start = _start(run, data, rows, begin, seed)
             recipe = upper_half(run, epochs=run.recipe_epochs, seed=seed)
             _, curve = finetune(run, data, recipe, start, f"recipes/{i}_{seed}", rows)
             curves.append(curve.assign(recipe=name, seed=seed))
     return pd.concat(curves, ignore_index=True)
+
+
+def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
+    """Each of `LIFTS` for `lift_epochs` on `lift_recordings`; several trainings at a time.
+
+    Returns what `compare` does.
+    """
+    rows = _rows(profile, data, profile.lift_recordings)
+    every = range(profile.seed, profile.seed + seeds)
+    base = replace(profile, **MUON, upper_draws=0, threads=1)
+    starts = {seed: _start(base, data, rows, "converged", seed) for seed in every}
+    half_way(replace(base, upper_draws=1), data, starts[profile.seed])  # (once, on all cores)
+    soft = (data.labels + _taught(profile, data)) / 2
+    jobs, names = [], []
+    for i, (name, (changes, others)) in enumerate(LIFTS.items()):
+        epochs = profile.lift_epochs * others.get("epochs", 1)
+        run, targets = replace(base, **changes), soft if name.startswith("soft") else None
+        for seed in every:
+            recipe = upper_half(run, **others | {"epochs": epochs, "seed": seed})
+            job = (run, data.folder, recipe, starts[seed], f"lifts/{i}_{seed}", rows, targets)
+            jobs.append(joblib.delayed(_lifted)(*job))
+            names.append((name, seed))
+    curves = joblib.Parallel(machine.cores())(jobs)
+    found = [c.assign(recipe=n, seed=s) for c, (n, s) in zip(curves, names, strict=True)]
+    return pd.concat(found, ignore_index=True)
+
+
+def _lifted(run: Profile, folder: Path, recipe, start, name: str, rows, targets) -> pd.DataFrame:
+    return finetune(run, Dataset(folder), recipe, start, name, rows, targets)[1]
+
+
+def _taught(profile: Profile, data: Dataset) -> np.ndarray:
+    """(clips, 13) what the released CNN says about the training clips; 0 for the others."""
+    found = released("cnn", peers.MelRecognizer)
+    if found is None:
+        raise PaperError("data/weights/cnn is missing: git checkout data/weights brings it back.")
+    said, train = np.zeros_like(data.labels), data.rows("train")
+    said[train] = torch.sigmoid(peers.logits_of(found[0], data, train)).numpy()
+    return said
+
+
+def _start(
+    run: Profile, data: Dataset, rows: tuple[np.ndarray, np.ndarray], begin: str, seed: int
+) -> EffectRecognizer:
+    """Pretrained codec and a head on these rows: early, converged or fresh."""
+    train, validation = head_data(run, data, rows)
+    head, history = train_head(train, validation, run, run.standardise, seed)
+    if begin == "early":
+        head = early_head(run, history, train, validation, seed)
+    elif begin == "fresh":
+        head.layers = Head(len(head.mean), run.hidden, run.dropout).layers
+    return EffectRecognizer.assemble(l3ac.load(run.codec), head, run.pooling)
+
+
+def _rows(profile: Profile, data: Dataset, few: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clips of `few` of the training recordings, and of a third as many to judge."""
+    train = _drawn(profile, data, "train", few)
+    return train, _drawn(profile, data, "validation", -(-few // 3))
 
 
 def _drawn(profile: Profile, data: Dataset, split: str, n: int) -> np.ndarray:
