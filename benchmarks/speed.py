@@ -149,16 +149,6 @@ def plain_head() -> tuple[Callable[[], object], int]:
 # --- the same by this project ---------------------------------------------------------------------
 
 
-class Clips:
-    """Clips in memory with the labels of none: what `finetune` and `features` ask of a data set."""
-
-    def __init__(self, clips: np.ndarray):
-        self.audio, self.labels = clips, np.zeros((len(clips), 13), np.float32)
-
-    def clips(self, rows) -> np.ndarray:
-        return self.audio[rows]
-
-
 def here_render() -> tuple[Callable[[], object], int]:
     from paper_lib.core import config, parallel
     from paper_lib.sound import effects, rendering, splits
@@ -202,7 +192,7 @@ def here_training(clips: int, seconds: float, upper: bool) -> tuple[Callable[[],
     head = finetune.Head(128, run.hidden, run.dropout)
     model = finetune.EffectRecognizer.assemble(l3ac.load("shipped"), head, "mean")
     audio = noise(clips, SECONDS * RATE if upper else int(seconds * RATE))
-    data: Clips | EncodedClips = Clips(audio)
+    data = EncodedClips(np.zeros((clips, 13), np.float32), audio)
     recipe = finetune.end_to_end(run, batch=4, accumulation=2, clips=0)
     if upper:
         with torch.inference_mode():

@@ -142,25 +142,26 @@ def test_the_upper_half_is_trained_and_the_lower_left_as_it_was(small, optimiser
 def test_another_lower_half_and_other_recordings_have_activations_of_their_own(small):
     run, data, _ = small
     run = replace(run, upper_draws=1)
-    start, n = finetune.starting_point(run, data), len(data)
+    start, rows = finetune.starting_point(run, data), data.rows("train")
     with torch.no_grad():
         start.encoder.encoder.blocks[0].conv_2.parametrizations.weight.original0.mul_(1.5)
-    clips, content = finetune.half_way(run, data, start)
+    clips, content = finetune.half_way(run, data, start, rows)
     train, test = (data.rows(name)[:2] for name in ("train", "test"))
     with torch.inference_mode():
         own = start.encoder.lower(torch.from_numpy(data.clips(train))).numpy()
     assert clips.activations[train] == pytest.approx(own, abs=5e-3)
     kept = features.kept(run, data, "frozen").activations
     assert np.abs(kept[train] - own).max() > 0.1, "not the pretrained codec's"
-    drawn = clips.activations[n + train].astype(np.float32)
-    assert np.abs(drawn - own).mean() > 0.01 and not clips.activations[n + test].any()
+    (otherwise,) = clips.otherwise
+    assert np.abs(otherwise[train].astype(np.float32) - own).mean() > 0.01
+    assert not otherwise[test].any(), "clips that are judged are judged as they are"
     seen = {
         bool((x[0].numpy() == own.astype(np.float16)[0]).all())
         for epoch in range(12)
         for x in [finetune.excerpts(clips, train[:1], 0, (0, epoch))]
     }
     assert seen == {True, False}, "each epoch the clip, or another recording of it"
-    assert finetune.half_way(run, data, start)[1] == content
+    assert finetune.half_way(run, data, start, rows)[1] == content
 
 
 def test_a_recording_heard_otherwise_has_another_level_colour_and_floor():

@@ -68,23 +68,19 @@ def weights_digest(module: nn.Module) -> str:
 
 @dataclass(frozen=True, eq=False)
 class EncodedClips:
-    """Clips that went half-way up once: through the encoder's lower part, or to log-mel.
-
-    Of each row there can be several `draws` more, as it might have been recorded otherwise: draw k
-    of row r lies at r + k x rows.
-    """
+    """Clips that went half-way up once: through the encoder's lower part, or to log-mel."""
 
     labels: np.ndarray  # (rows, 13)
-    activations: np.ndarray  # (rows x (1 + draws), channels, frames)
+    activations: np.ndarray  # (rows, channels, frames)
     dry: np.ndarray | None = None  # (rows, 64) spectra of their guitars without effects
-    draws: int = 0
+    otherwise: tuple[np.ndarray, ...] = ()  # the same as they might have been recorded otherwise
 
     def clips(self, rows) -> np.ndarray:
         return self.activations[rows].astype(np.float32)
 
-    def stored(self) -> tuple[np.ndarray, float]:
-        """All activations as they are kept, and what they are to be multiplied by."""
-        return self.activations, 1.0
+    def stored(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """All activations as they are kept, as they are and as they might be; their factor."""
+        return (self.activations, *self.otherwise), 1.0
 
 
 def on_gpu(stored: np.ndarray, device: torch.device | str) -> torch.Tensor | None:
@@ -95,7 +91,8 @@ def on_gpu(stored: np.ndarray, device: torch.device | str) -> torch.Tensor | Non
     if key not in _ON_GPU:
         free, _ = torch.cuda.mem_get_info(device)
         fits = stored.nbytes < free / 4
-        _ON_GPU.clear()  # (of one training at a time)
+        if len(_ON_GPU) > 4:  # (of one training at a time)
+            _ON_GPU.clear()
         _ON_GPU[key] = torch.from_numpy(np.array(stored)).to(device) if fits else None
     return _ON_GPU[key]
 

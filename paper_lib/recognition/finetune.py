@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,7 +186,7 @@ def finetune(
     }
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
-        clips, inputs["embedding"] = half_way(profile, data, start)
+        clips, inputs["embedding"] = half_way(profile, data, start, rows[0])
     if targets is not None:
         inputs["targets"] = stages.array_digest(targets)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
@@ -208,58 +210,64 @@ def finetune(
 # --- half-way up ----------------------------------------------------------------------------------
 
 
-def half_way(profile: Profile, data: Dataset, start: EffectRecognizer) -> tuple[EncodedClips, str]:
+def half_way(
+    profile: Profile, data: Dataset, start: EffectRecognizer, train: np.ndarray
+) -> tuple[EncodedClips, str]:
     """All clips through the lower half of `start`, once; and the hash of that.
 
-    What notebook 02 kept, if that half is still the pretrained codec's; else, or where training
-    clips are wanted as they might have been recorded otherwise (`upper_draws`, each drawn by its
-    own generator), stage data/<profile>/half_way/<hash of that half>_<draws>.
+    What notebook 02 kept, if that half is still the pretrained codec's. Beside them, `upper_draws`
+    times, the clips of the rows `train` as they might have been recorded otherwise.
     """
     pretrained, own = (
         features.weights_digest(network.encoder.blocks[:-2])
         for network in (l3ac.load(profile.codec), start.encoder)
     )
-    if not profile.upper_draws and own == pretrained:
-        clips = features.kept(profile, data, "frozen")
-        folder = paths.embedding(profile.profile, "frozen")
-        return clips, stages.require(folder, "02_frozen_embeddings")["content"]
-    n, draws = len(data), profile.upper_draws
+    folders = [paths.embedding(profile.profile, "frozen")]
+    if own == pretrained:
+        features.kept(profile, data, "frozen")
+    else:
+        folders = [_passed(profile, data, start, own, 0, np.arange(len(data)))]
+    for draw in range(1, profile.upper_draws + 1):
+        folders.append(_passed(profile, data, start, own, draw, train))
+    plain, *otherwise = (np.load(folder / "lower.npy", mmap_mode="r") for folder in folders)
+    contents = [stages.require(folder, "03_fine_tuning")["content"] for folder in folders]
+    content = stages.digest(contents) if otherwise else contents[0]
+    return EncodedClips(data.labels, plain, otherwise=tuple(otherwise)), content
+
+
+def _passed(
+    profile: Profile, data: Dataset, start: EffectRecognizer, own: str, draw: int, rows: np.ndarray
+) -> Path:
+    """Stage data/<profile>/half_way/<hash of the lower half>_<draw>: its folder.
+
+    Clips of `rows` through the lower half of `start`; 0 for the others.
+    """
     made = stages.Stage(
         "half_way",
-        paths.data(profile.profile) / "half_way" / f"{own[:12]}_{draws}",
-        {"draws": draws, "seed": profile.seed},
-        {"dataset": data.content, "weights": own},
+        paths.data(profile.profile) / "half_way" / f"{own[:12]}_{draw}",
+        {"draw": draw, "seed": profile.seed},
+        {"dataset": data.content, "weights": own, "rows": stages.array_digest(rows)},
         threads=1,
     )
     with made.opened() as work:
         if work:
             start.save_pretrained(work / "start")
-            wanted = {0: np.arange(n)} | dict.fromkeys(range(1, draws + 1), data.rows("train"))
+            parts = np.array_split(rows, -(-len(rows) // features.CHUNK))
             items = {
-                f"{draw}_{i:07d}": (
-                    data.folder,
-                    work / "start",
-                    rows[i : i + 96],
-                    draw,
-                    profile.seed,
-                )
-                for draw, rows in wanted.items()
-                for i in range(0, len(rows), 96)
+                f"{i:05d}": (data.folder, work / "start", part, draw, profile.seed)
+                for i, part in enumerate(parts)
             }
-            files = parallel.shards(
-                half_way_rows, items, work / "shards", f"half-way up, {own[:12]}", profile.scheduler
-            )
+            label = f"half-way up, draw {draw}"
+            files = parallel.shards(half_way_rows, items, work / "shards", label, profile.scheduler)
             first = np.load(files[0])["lower"]
-            paths.new_array(work / "lower.npy", first.dtype, (n * (1 + draws), *first.shape[1:]))
+            paths.new_array(work / "lower.npy", first.dtype, (len(data), *first.shape[1:]))
             out = np.lib.format.open_memmap(work / "lower.npy", "r+")
-            for file, (_, _, rows, draw, _) in zip(files, items.values(), strict=True):
-                out[rows + draw * n] = np.load(file)["lower"]
+            for file, part in zip(files, parts, strict=True):
+                out[part] = np.load(file)["lower"]
             out.flush()
             shutil.rmtree(work / "start")
             made.finish(stages.digest(work / "lower.npy"))
-    kept = np.load(made.folder / "lower.npy", mmap_mode="r")
-    content = stages.require(made.folder, "03_fine_tuning")["content"]
-    return EncodedClips(data.labels, kept, draws=draws), content
+    return made.folder
 
 
 def half_way_rows(
@@ -394,21 +402,22 @@ def excerpts(
 ) -> torch.Tensor:
     """(rows, ..., length) of clips, on `device`; 0: whole.
 
-    Each is begun where its own generator says, whose key begins with `key`, and taken from one of
-    its draws, if clips have several.
+    Each is begun where its own generator says, whose key begins with `key`, and taken as it is
+    or as it might have been recorded otherwise, where clips have both.
     """
     stored, scale = clips.stored()
-    there = features.on_gpu(stored, device)
-    source = stored if there is None else there
-    length = length if 0 < length < stored.shape[-1] else stored.shape[-1]
-    spare = stored.shape[-1] - length
+    there = [features.on_gpu(one, device) for one in stored]
+    on_gpu, whole = all(one is not None for one in there), stored[0].shape[-1]
+    sources: Sequence[Any] = there if on_gpu else stored
+    length = length if 0 < length < whole else whole
+    spare = whole - length
     parts = []
     for row in rows:
         rng = generator_for(*key, int(row))
         start = rng.integers(spare + 1) if spare else 0
-        draw = rng.integers(clips.draws + 1) if clips.draws else 0
-        parts.append(source[row + draw * len(clips.labels), ..., start : start + length])
-    joined = torch.from_numpy(np.stack(parts)) if there is None else torch.stack(parts)
+        source = sources[int(rng.integers(len(sources))) if len(sources) > 1 else 0]
+        parts.append(source[row, ..., start : start + length])
+    joined = torch.stack(parts) if on_gpu else torch.from_numpy(np.stack(parts))
     return joined.to(device).float() * scale
 
 

@@ -95,7 +95,7 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     every = range(profile.seed, profile.seed + seeds)
     base = replace(profile, **MUON, upper_draws=0, threads=1)
     starts = {seed: _start(base, data, rows, "converged", seed) for seed in every}
-    half_way(replace(base, upper_draws=1), data, starts[profile.seed])  # (once, on all cores)
+    half_way(replace(base, upper_draws=1), data, starts[profile.seed], rows[0])  # (on all cores)
     soft = (data.labels + _taught(profile, data)) / 2
     jobs, names = [], []
     for i, (name, (changes, others)) in enumerate(LIFTS.items()):

@@ -22,8 +22,6 @@ class Dataset:
     labels: (clips, 13) float32.
     """
 
-    draws = 0  # (each clip is kept once)
-
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.provenance = stages.require(self.folder, "01_render_dataset")
@@ -57,9 +55,9 @@ class Dataset:
         """(len(rows), samples) float32 in [-1, 1)."""
         return self.audio[rows].astype(np.float32) / 32768.0
 
-    def stored(self) -> tuple[np.ndarray, float]:
+    def stored(self) -> tuple[tuple[np.ndarray, ...], float]:
         """All clips as they are kept, and what they are to be multiplied by."""
-        return self.audio, 1 / 32768.0
+        return (self.audio,), 1 / 32768.0
 
 
 def load(profile: Profile) -> Dataset:
