@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import soundfile
 
 from paper_lib import PaperError
 from paper_lib.core import config, stages
+from paper_lib.core.random import generator_for
 from paper_lib.sound import audio, corpus, dataset, mirror, plucked, rendering, splits
 
 
@@ -55,6 +57,31 @@ def test_a_note_has_its_pitch():
     hertz = np.fft.rfftfreq(1 << 18, 1 / 44_100)
     low = (hertz > 180) & (hertz < 260)
     assert hertz[low][spectrum[low].argmax()] == pytest.approx(220, abs=1.0)
+
+
+def test_a_manner_of_nothing_changes_no_note_and_a_free_one_does():
+    style, rng = plucked.STYLES["Jazz"], generator_for(0, "notes")
+    notes = list(plucked.comping(style, 50, 8, rng))
+    plain = plucked.Manner(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    taken = list(plucked.freely(iter(notes), plain, False, generator_for(0, "free")))
+    assert taken == [(*note, 0.0, 0.0) for note in notes]
+    tuned = replace(plain, tuned=1, cents=20.0, muted=1.0)
+    for one, note in zip(
+        plucked.freely(iter(notes), tuned, False, generator_for(0, "free")), notes, strict=True
+    ):
+        assert one[1] == pytest.approx(note[1] - 0.8) and one[2] <= 0.12
+    first = plucked.play("p0_Jazz-120-C_solo", 2.0, free=True)
+    assert np.array_equal(first, plucked.play("p0_Jazz-120-C_solo", 2.0, free=True))
+    assert not np.array_equal(first, plucked.play("p0_Jazz-120-C_solo", 2.0))
+
+
+def test_a_slide_begins_beside_its_pitch_and_ends_on_it():
+    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    slid = plucked.slid(tone, 2.0, seconds=0.2)
+    rising = np.flatnonzero((slid[:-1] < 0) & (slid[1:] >= 0)) / 44_100
+    heard = 1 / np.diff(rising)
+    assert heard[0] == pytest.approx(440 * 2 ** (2 / 12), rel=0.02)
+    assert heard[rising[1:] > 0.25][:100] == pytest.approx(440, rel=0.02)
 
 
 def test_the_first_sixty_performances_are_balanced():

@@ -45,12 +45,13 @@ class Run:
 class Rendering:
     """Notebook 01: corpus and rendering."""
 
-    # varied: plucked, each recording with a microphone, room, noise and level of its own; other:
-    # players and rooms that none of these have; sampled: sound fonts; mixed: varied of both kinds
-    corpus: Literal["plucked", "varied", "other", "sampled", "mixed", "guitarset", "folder"] = (
-        "plucked"
-    )
-    # varied, other, mixed: one part of the variation left out ("": none)
+    # varied: plucked, each recording with a microphone, room, noise and level of its own; played:
+    # and played more freely; other: players and rooms that none of these have; sampled: sound
+    # fonts; mixed: varied of both kinds
+    corpus: Literal[
+        "plucked", "varied", "played", "other", "sampled", "mixed", "guitarset", "folder"
+    ] = "plucked"
+    # varied, played, other, mixed: one part of the variation left out ("": none)
     vary_without: Literal["", "pickup", "equalizer", "room", "level", "noise", "hum"] = ""
     corpus_path: str = ""  # folder: your audio; guitarset: where the data set lies or goes to
     guitarset_audio: Literal[
@@ -164,7 +165,7 @@ class Recipes:
 
     recipe_recordings: Positive = 48  # training recordings on which recipes are compared
     recipe_epochs: Count = 0  # epochs of each (0: show the published comparison)
-    lift_recordings: Positive = 48  # training recordings on which what lifts the last is compared
+    lift_recordings: Positive = 36  # training recordings on which what lifts the last is compared
     lift_epochs: Count = 0  # of each (0: show the published comparison)
 
 

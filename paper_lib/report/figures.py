@@ -402,28 +402,18 @@ def experiments(table: pd.DataFrame, per_class: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def recipes(curves: pd.DataFrame) -> plt.Figure:
-    """Validation macro-F1 and loss over epochs, a colour a recipe, a line a seed. curves: recipe,
-    seed and a training's history.
+def gains(table: pd.DataFrame, beside: str) -> plt.Figure:
+    """What each recipe of fine-tuning gains, a dot a seed, a bar their mean. table: recipe, seed,
+    gain; beside: over what.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), constrained_layout=True)
-    titles = {"validation_macro_f1": "validation macro-F1", "validation_loss": "validation loss"}
-    for axis, (column, title) in zip(axes, titles.items(), strict=True):
-        by_recipe = curves.groupby("recipe", sort=False)
-        for color, (name, part) in zip(sns.color_palette(), by_recipe, strict=False):
-            for i, (_, one) in enumerate(part.groupby("seed")):
-                axis.plot(
-                    one.epoch,
-                    one[column],
-                    color=color,
-                    lw=1.2,
-                    marker="o",
-                    ms=3,
-                    label=name if i == 0 else None,
-                )
-        axis.set(xlabel="epoch of the upper half", title=title)
-    axes[1].set_yscale("log")
-    _legend_above(figure, axes[0], columns=4)
+    names = list(table.recipe.unique())
+    figure, axis = plt.subplots(figsize=(7, 0.9 + 0.36 * len(names)), constrained_layout=True)
+    color = sns.color_palette()[0]
+    common = {"data": table, "y": "recipe", "x": "gain", "ax": axis, "color": color}
+    sns.barplot(**common, errorbar=None, alpha=0.35)
+    sns.stripplot(**common, jitter=False, size=6)
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set(xlabel=f"validation macro-F1 of the best epoch, minus {beside}", ylabel="")
     return figure
 
 

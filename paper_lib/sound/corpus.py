@@ -34,13 +34,19 @@ GUITARSET_SLICES = 2004  # full 5-s slices in its 360 recordings (Guo & McFee, 2
 MADE: dict[str, Callable[[], list[str]]] = {
     "plucked": plucked.names,
     "varied": plucked.names,
+    "played": plucked.names,
     "other": lambda: plucked.names(range(6, 6 + len(plucked.OTHERS))),
     "sampled": sampled.names,
     "mixed": lambda: [
         name for pair in zip(plucked.names(), sampled.names(), strict=True) for name in pair
     ],
 }
-FAMILIES = {"varied": variation.HEARD, "other": variation.OTHER, "mixed": variation.HEARD}
+FAMILIES = {
+    "varied": variation.HEARD,
+    "played": variation.HEARD,
+    "other": variation.OTHER,
+    "mixed": variation.HEARD,
+}
 PERFORMANCE = re.compile(r"(?P<player>[ps]?\d+)_(?P<style>[A-Za-z]+)[^_]*_(?P<part>comp|solo)")
 
 
@@ -125,7 +131,10 @@ def another_take(recording: Recording, profile: Profile) -> np.ndarray:
 def _made(name: str, guitar: str, profile: Profile) -> np.ndarray:
     """The performance `name`, varied as the recording `guitar` is, at `profile.render_rate`."""
     seconds = max(profile.recording_seconds, profile.slice_seconds)
-    samples = (sampled.play if name.startswith("s") else plucked.play)(name, seconds)
+    if name.startswith("s"):
+        samples = sampled.play(name, seconds)
+    else:
+        samples = plucked.play(name, seconds, free=profile.corpus == "played")
     if profile.corpus in FAMILIES:
         rng, family = generator_for(profile.seed, "variation", guitar), FAMILIES[profile.corpus]
         samples = variation.vary(samples, plucked.RATE, rng, family, profile.vary_without)

@@ -67,6 +67,32 @@ class Style:
     density: float  # chance that an eighth carries a solo note
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How far a player leaves the page (corpus `played`); drawn anew for each recording."""
+
+    tuned: int  # semitones that the whole guitar is tuned down
+    cents: float  # that it is off pitch
+    drift: float  # of the tempo, share of it
+    muted: float  # chance of a stroke damped by the palm
+    slid: float  # chance that a note of a solo begins at its neighbour and slides
+    squeak: float  # chance that the finger is heard on the string where a chord changes
+    voiced: float  # chance that a voice of a chord is left out or moved by an octave
+
+
+def manner(rng: np.random.Generator) -> Manner:
+    """A manner of playing. Guesses at what occurs, made to be wide, not measured on anyone."""
+    return Manner(
+        tuned=int(rng.choice([0, 0, 0, 0, 1, 2])),
+        cents=float(rng.normal(0, 10)),
+        drift=float(rng.uniform(0, 0.06)),
+        muted=float(rng.choice([0, 0.1, 0.5])),
+        slid=float(rng.uniform(0, 0.3)),
+        squeak=float(rng.uniform(0, 0.5)),
+        voiced=float(rng.uniform(0, 0.4)),
+    )
+
+
 MAJOR, MINOR_PENTATONIC = (0, 2, 4, 5, 7, 9, 11), (0, 3, 5, 7, 10)
 STYLES = {
     "BN": Style(
@@ -224,11 +250,50 @@ def names(players: range = range(len(PLAYERS))) -> list[str]:
     return out
 
 
-def play(name: str, seconds: float) -> np.ndarray:
+def freely(performance, how: Manner, solo: bool, rng: np.random.Generator):
+    """The notes of `comping` or `soloing` as a player of this manner takes them.
+
+    Yields (beat, midi, beats, velocity, delay, semitones that it slides, squeak of the finger).
+    """
+    phase, last = rng.uniform(0, 2 * np.pi), -1.0
+    for at, midi, beats, velocity, delay in performance:
+        if not solo and rng.random() < how.voiced:
+            octave = int(rng.choice([-99, 12, -12]))  # (-99: left out)
+            if octave == -99 or midi + octave < 40:
+                continue
+            midi = midi + octave
+        if rng.random() < how.muted:
+            beats = min(beats, 0.12)
+        slide = float(rng.choice([-2, -1, 1, 2])) if solo and rng.random() < how.slid else 0.0
+        squeak = rng.uniform(0.02, 0.06) if at != last and rng.random() < how.squeak else 0.0
+        last = at
+        at = at + how.drift * 16 / (2 * np.pi) * np.sin(2 * np.pi * at / 16 + phase)
+        pitch = midi - how.tuned + how.cents / 100
+        yield max(at, 0.0), pitch, beats, velocity, delay, slide, squeak
+
+
+def slid(sound: np.ndarray, semitones: float, seconds: float = 0.09) -> np.ndarray:
+    """A note that begins `semitones` beside its pitch and gets there in `seconds`."""
+    t = np.arange(len(sound)) / RATE
+    ratio = 2 ** (semitones / 12 * np.clip(1 - t / seconds, 0, 1))
+    return np.interp(np.cumsum(ratio) - ratio[0], np.arange(len(sound)), sound, right=0.0)
+
+
+def squeaked(level: float, rng: np.random.Generator) -> np.ndarray:
+    """A finger along a wound string: 60 ms of noise about 2 to 4 kHz."""
+    n = int(0.06 * RATE)
+    centre = rng.uniform(2000, 4000)
+    taps = scipy.signal.firwin(127, [0.7 * centre, 1.3 * centre], fs=RATE, pass_zero=False)
+    noise = scipy.signal.fftconvolve(rng.standard_normal(n), taps, "same") * np.hanning(n)
+    return level * noise / (np.abs(noise).max() + 1e-9)
+
+
+def play(name: str, seconds: float, free: bool = False) -> np.ndarray:
     """The recording called `name`, the same whenever it is asked for.
 
     (samples,) float32 mono at 44.1 kHz. Anything after PART is a take:
-    ``p0_BN-121-C_comp_take7`` is another performance, which no corpus lists.
+    ``p0_BN-121-C_comp_take7`` is another performance, which no corpus lists. `free`: in a manner of
+    its own (`Manner`): tuning, drifting tempo, muted strokes, slides, squeaks, other voicings.
     """
     player_id, piece, part = name.split("_")[:3]
     style_name, tempo, key = piece.split("-")
@@ -238,10 +303,19 @@ def play(name: str, seconds: float) -> np.ndarray:
     root = 40 + (KEYS.index(key) - 4) % 12  # from the low E up
     bars = 4 * np.ceil(seconds / beat / 4)
     out = np.zeros(int(seconds * RATE) + RATE // 4)
-    performed = comping if part == "comp" else soloing
-    for at, midi, beats, velocity, delay in performed(style, root, bars, rng):
+    performed = (comping if part == "comp" else soloing)(style, root, bars, rng)
+    if free:
+        own = generator_for(0, "manner", name)
+        notes = freely(performed, manner(own), part == "solo", own)
+    else:
+        notes = ((*one, 0.0, 0.0) for one in performed)
+    for at, midi, beats, velocity, delay, slide, squeak in notes:
         start = int((at * beat + delay + abs(rng.normal(0, player.swing)) + 0.02) * RATE)
         sound = note(midi, min(max(beats * beat, 0.08), 3.0), velocity, player, rng)
+        sound = slid(sound, slide) if slide else sound
+        if squeak:
+            heard = squeaked(squeak, rng)[: len(sound)]
+            sound[: len(heard)] += heard
         if start < len(out):
             stop = min(len(out), start + len(sound))
             out[start:stop] += sound[: stop - start]
