@@ -283,7 +283,6 @@ def test_the_rate_rises_then_falls_to_zero():
 
 def test_each_lift_starts_where_the_recipe_does_and_is_another_training(small, monkeypatch):
     run, data, _ = small
-    monkeypatch.setenv("PAPER_WORKERS", "1")
     few = ("the recipe", "averaged weights", "recorded otherwise", "soft labels of the CNN")
     monkeypatch.setattr(recipes, "LIFTS", {name: recipes.LIFTS[name] for name in few})
     curves = recipes.lift(replace(run, lift_epochs=1, lift_recordings=2), data, seeds=1)

@@ -21,7 +21,7 @@ from ..sound import corpus
 # Part -> the notebooks that belong to it, by number. A part reads the stages of the paper's own.
 PARTS = {
     "paper": ("01", "02", "03", "04", "05"),
-    "codec": ("06", "07", "08", "A1", "A2"),
+    "codec": ("06", "07", "08", "A1", "A2", "A3"),
     "peers": ("09", "10", "11"),
 }
 

@@ -161,7 +161,7 @@ class Variations:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipes:
-    """Appendix A2."""
+    """Appendices A2 and A3."""
 
     recipe_recordings: Positive = 48  # training recordings on which recipes are compared
     recipe_epochs: Count = 0  # epochs of each (0: show the published comparison)

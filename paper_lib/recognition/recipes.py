@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning, compared with several seeds on validation. Appendix A2."""
+"""Recipes of fine-tuning, compared with several seeds on validation. Appendices A2 and A3."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def compare(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     for i, (name, (begin, changes)) in enumerate(RECIPES.items()):
         for seed in range(profile.seed, profile.seed + seeds):
             run = replace(profile, **changes)
-            start = _start(run, data, rows, begin, seed)
+            start = _start(run, _head(run, data, rows, begin, seed))
             recipe = upper_half(run, epochs=run.recipe_epochs, seed=seed)
             _, curve = finetune(run, data, recipe, start, f"recipes/{i}_{seed}", rows)
             curves.append(curve.assign(recipe=name, seed=seed))
@@ -94,8 +94,9 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     rows = _rows(profile, data, profile.lift_recordings)
     every = range(profile.seed, profile.seed + seeds)
     base = replace(profile, **MUON, upper_draws=0, threads=1)
-    starts = {seed: _start(base, data, rows, "converged", seed) for seed in every}
-    half_way(replace(base, upper_draws=1), data, starts[profile.seed], rows[0])  # (on all cores)
+    heads = {seed: _head(base, data, rows, "converged", seed) for seed in every}
+    drawn, start = replace(base, upper_draws=1), _start(base, heads[profile.seed])
+    half_way(drawn, data, start, rows[0])  # (once for all, on all cores)
     soft = (data.labels + _taught(profile, data)) / 2
     jobs, names = [], []
     for i, (name, (changes, others)) in enumerate(LIFTS.items()):
@@ -103,7 +104,7 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
         run, targets = replace(base, **changes), soft if name.startswith("soft") else None
         for seed in every:
             recipe = upper_half(run, **others | {"epochs": epochs, "seed": seed})
-            job = (run, data.folder, recipe, starts[seed], f"lifts/{i}_{seed}", rows, targets)
+            job = (run, data.folder, recipe, heads[seed], f"lifts/{i}_{seed}", rows, targets)
             jobs.append(joblib.delayed(_lifted)(*job))
             names.append((name, seed))
     curves = joblib.Parallel(machine.cores())(jobs)
@@ -111,8 +112,8 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def _lifted(run: Profile, folder: Path, recipe, start, name: str, rows, targets) -> pd.DataFrame:
-    return finetune(run, Dataset(folder), recipe, start, name, rows, targets)[1]
+def _lifted(run: Profile, folder: Path, recipe, head, name: str, rows, targets) -> pd.DataFrame:
+    return finetune(run, Dataset(folder), recipe, _start(run, head), name, rows, targets)[1]
 
 
 def _taught(profile: Profile, data: Dataset) -> np.ndarray:
@@ -125,17 +126,21 @@ def _taught(profile: Profile, data: Dataset) -> np.ndarray:
     return said
 
 
-def _start(
+def _start(run: Profile, head: Head) -> EffectRecognizer:
+    return EffectRecognizer.assemble(l3ac.load(run.codec), head, run.pooling)
+
+
+def _head(
     run: Profile, data: Dataset, rows: tuple[np.ndarray, np.ndarray], begin: str, seed: int
-) -> EffectRecognizer:
-    """Pretrained codec and a head on these rows: early, converged or fresh."""
+) -> Head:
+    """A head of the pretrained codec on these rows: early, converged or fresh."""
     train, validation = head_data(run, data, rows)
     head, history = train_head(train, validation, run, run.standardise, seed)
     if begin == "early":
         head = early_head(run, history, train, validation, seed)
     elif begin == "fresh":
         head.layers = Head(len(head.mean), run.hidden, run.dropout).layers
-    return EffectRecognizer.assemble(l3ac.load(run.codec), head, run.pooling)
+    return head
 
 
 def _rows(profile: Profile, data: Dataset, few: int) -> tuple[np.ndarray, np.ndarray]:
