@@ -257,6 +257,24 @@ def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
     assert cnn[nobody].max() < 0.55  # "Neither is to be believed there on ..."
 
 
+def test_what_is_said_of_full_is_what_its_published_run_found():
+    rates = pd.read_csv(paths.reference("full") / "table_rates.csv")
+    first, second = (part for _, part in rates.groupby("model", sort=False))
+    steps = (first.macro_f1[first.epoch == 0].item(), first.macro_f1.max(), second.macro_f1.max())
+    book = nbformat.read(next(p for p in BOOKS if p.stem.startswith("03")), 4)
+    text = " ".join(" ".join(c.source for c in book.cells if c.cell_type == "markdown").split())
+    said = "from {:.3f} with the early head to {:.3f} end to end, and to {:.3f} with the upper"
+    assert said.format(*steps) in text
+    card = " ".join((paths.WEIGHTS / "released" / "README.md").read_text().split())
+    said = "{:.3f} with the early head, {:.3f} after the first step, {:.3f} after the second"
+    assert said.format(*steps) in card
+    table = pd.read_csv(paths.reference("full") / "table_2_overall.csv")
+    own = table[table.source == "run"].set_index("model").macro_f1
+    readme = " ".join((paths.ROOT / "README.md").read_text().split())
+    assert f"lifts macro-F1 from {own.frozen:.3f} to {own.finetuned:.3f} on 108 test" in readme
+    assert f"log-mel head has {own.logmel:.3f} there" in readme
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """published(tables): publish these as the reference of `tiny`, and return the run's writer."""

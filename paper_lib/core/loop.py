@@ -110,6 +110,8 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     """
     accelerator = accelerator_for(plan.precision)
     model = _placed(accelerator, task.model)
+    if task.kept is not None:
+        task.kept.to(accelerator.device)
     holders = {"model": model} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
