@@ -140,7 +140,8 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
         o for c in code for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"
     ]
     assert sum("NBVAL_CHECK_OUTPUT" in c.source and bool(c.outputs) for c in code) >= 3
-    assert all(len(c.source.splitlines()) <= 20 for c in code)
+    told = [c for c in code if "parameters" not in c.metadata.get("tags", [])]
+    assert all(len(c.source.splitlines()) <= 20 for c in told)
     prose = "".join(c.source for c in book.cells if c.cell_type == "markdown")
     assert all(
         word in prose
@@ -249,10 +250,11 @@ def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
     assert f"and {one:.3f} over the four equalizers. The CNN has {cnn.macro_f1:.3f}," in card
     pedals = pd.read_csv(paths.reference("quick") / "table_pedals.csv")
     foreign = pedals[(pedals.effect == "chorus") & (pedals.made_by == "pedalboard")]
-    assert len(foreign) == 2 and foreign.heard.max() < 0.25  # "two other makers' choruses"
+    assert len(foreign) == 2 and foreign.heard.max() == 0  # "of pedalboard's chorus neither any"
     plugins = pd.read_csv(paths.reference("quick") / "table_ladspa.csv")
     third = plugins[(plugins.effect == "chorus") & (plugins.made_by == "LADSPA")]
-    assert len(third) == 2 and third.heard.max() < 0.25
+    third = third.set_index("model").heard  # "the codec a third of a plugin's, the CNN none"
+    assert third["released_cnn"] == 0 and third["released"] == pytest.approx(1 / 3, abs=0.05)
     nobody = ["overdrive", "low_boost", "low_reduct", "high_boost", "high_reduct"]
     assert cnn[nobody].max() < 0.55  # "Neither is to be believed there on ..."
 

@@ -109,9 +109,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     With a `folder`, a checkpoint there lets a killed training go on.
     """
     accelerator = accelerator_for(plan.precision)
-    model = _placed(accelerator, task.model)
-    if task.kept is not None:
-        task.kept.to(accelerator.device)
+    model = _placed(accelerator, task)
     holders = {"model": model} | {f"optimiser{i}": o for i, o in enumerate(task.optimisers)}
     holders |= {f"schedule{i}": s for i, s in enumerate(task.schedules)} | task.also
     kept = _Kept(folder, holders)
@@ -171,9 +169,11 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
     return Result(weights, answers, progress.best_epoch, pd.DataFrame(progress.history))
 
 
-def _placed(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+def _placed(accelerator: Accelerator, task: Task) -> nn.Module:
     """The model on its device; with several processes it begins in all as in the first one."""
-    model = model.to(accelerator.device)
+    model = task.model.to(accelerator.device)
+    if task.kept is not None:
+        task.kept.to(accelerator.device)
     if accelerator.num_processes > 1:
         with torch.no_grad():
             for value in model.state_dict().values():
