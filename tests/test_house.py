@@ -237,6 +237,9 @@ def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
         f"it has {cnn.told:.2f}, the codec {codec.told:.2f}.",
     ):
         assert sentence in readme, sentence
+    said = pd.read_csv(paths.reference("quick") / "table_a1_guitars.csv").set_index("guitar")
+    known, foreign = said["all bands"][["varied", "real"]]
+    assert f"explains {known:.2f} of the variance" in readme and f"({foreign:.2f};" in readme
     card = " ".join((paths.WEIGHTS / "cnn" / "README.md").read_text().split())
     assert f"macro-F1 {cnn.macro_f1:.3f}, and {cnn.told:.3f} over the eight" in card
     assert f"codec recognizer has {codec.macro_f1:.3f} and {codec.told:.3f} there" in card
