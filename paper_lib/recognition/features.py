@@ -93,11 +93,13 @@ def on_gpu(stored: np.ndarray, device: torch.device | str) -> torch.Tensor | Non
         fits = stored.nbytes < free / 4
         if len(_ON_GPU) > 4:  # (of one training at a time)
             _ON_GPU.clear()
-        _ON_GPU[key] = torch.from_numpy(np.array(stored)).to(device) if fits else None
-    return _ON_GPU[key]
+        there = torch.from_numpy(np.array(stored)).to(device) if fits else None
+        _ON_GPU[key] = (stored, there)
+    return _ON_GPU[key][1]
 
 
-_ON_GPU: dict[tuple, torch.Tensor | None] = {}
+# id and shape -> the array, held so that no other one gets its id, and its copy
+_ON_GPU: dict[tuple, tuple[np.ndarray, torch.Tensor | None]] = {}
 
 
 def embed(
