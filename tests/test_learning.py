@@ -15,6 +15,7 @@ from paper_lib.core import config, paths, stages
 from paper_lib.evaluation import scores
 from paper_lib.recognition import features, finetune, head, optimisers, recipes
 from paper_lib.recognition import model as models
+from paper_lib.sound import variation
 
 
 def split(data, x, y, *names):
@@ -168,14 +169,14 @@ def test_a_recording_heard_otherwise_has_another_level_colour_and_floor():
     torch.manual_seed(0)
     n, t = 4000, torch.arange(4000) / 16_000
     tone = 0.1 * torch.sin(2 * np.pi * 1000 * t).expand(512, n)
-    change = 20 * torch.log10(finetune.as_recorded_otherwise(tone).std(1) / tone.std(1))
+    change = 20 * torch.log10(variation.as_recorded_otherwise(tone).std(1) / tone.std(1))
     # 4.3 dB of level, and of the two neighbouring points' 3.5 dB what falls on 1 kHz
     place = 4 * np.log1p(1000 / 700) / np.log1p(8000 / 700)
     share = place % 1
     expected = np.hypot(4.3, 3.5 * np.hypot(share, 1 - share))
     assert float(change.std()) == pytest.approx(expected, rel=0.1)
     assert float(change.mean()) == pytest.approx(0, abs=0.8)
-    floor = 20 * torch.log10(finetune.as_recorded_otherwise(torch.zeros(64, n)).std(1))
+    floor = 20 * torch.log10(variation.as_recorded_otherwise(torch.zeros(64, n)).std(1))
     assert -91 < float(floor.min()) < -85 and -65 < float(floor.max()) < -59
 
 

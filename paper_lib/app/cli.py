@@ -182,6 +182,11 @@ def _add_making(verb: Callable) -> None:
         action="store_true",
         help="every second take as another guitar, microphone and room might have it",
     )
+    one.add_argument(
+        "--wide",
+        action="store_true",
+        help="takes by sampled instruments and in freer manners too, all recorded otherwise",
+    )
     one.add_argument("--ship", action="store_true", help="store the result as data/weights/shipped")
     one = verb("push", push, "upload a released recognizer with its card to the hub", False)
     one.add_argument("--model", choices=list(RELEASED), default="codec")

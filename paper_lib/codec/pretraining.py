@@ -28,7 +28,7 @@ from ..core import loop, machine, parallel, paths, stages
 from ..core.errors import PaperError
 from ..core.muon import Muon
 from ..core.random import generator_for
-from ..sound import audio, effects, other_sounds, plucked, rendering, variation
+from ..sound import audio, effects, other_sounds, plucked, rendering, sampled, variation
 from . import l3ac as codec
 from .encoder import Encoder
 from .reconstruction import loud, si_sdr, stft_distance
@@ -51,6 +51,8 @@ SMALL = {
 }
 RATE = audio.CODEC_RATE
 HELD_OUT = range(100_000, 100_004)  # takes that are never trained on
+# by whom takes are played, in turns, where a training is to hear more than one guitar
+PLAYED_BY = ("plucked", "plucked, freely", "sampled", "sampled, any")
 
 
 # --- what it hears --------------------------------------------------------------------------------
@@ -66,13 +68,22 @@ def take(i: int) -> str:
 
 
 def chains_of(
-    i: int, chains_each: int, seconds: float = 5.0, varied: bool = False
+    i: int, chains_each: int, seconds: float = 5.0, varied: bool = False, played_by: str = "plucked"
 ) -> dict[str, np.ndarray]:
     """Take `i` through random chains, the first of them dry: "clips", (chains, samples) int16.
 
-    `varied`: as another guitar, microphone and room might have it.
+    `varied`: as another guitar, microphone and room might have it. `played_by`: one of `PLAYED_BY`.
     """
-    pool, played = effects.guo221() + effects.paper50(), plucked.play(take(i), seconds)
+    pool = effects.guo221() + effects.paper50()
+    if played_by.startswith("sampled"):
+        rng = generator_for(0, "instrument", i)
+        programs = sampled.ANY if played_by == "sampled, any" else sampled.PLUCKED
+        # (FluidSynth takes six seconds to unpack the second one)
+        font = sampled.FLUID if rng.random() < 0.9 else sampled.MUSESCORE
+        instrument = sampled.Guitar(font, int(rng.choice(programs)))
+        played = sampled.play("s" + take(i)[1:], seconds, instrument)
+    else:
+        played = plucked.play(take(i), seconds, free=played_by == "plucked, freely")
     if varied:
         played = variation.vary(played, plucked.RATE, generator_for(0, "vary", i))
     clean = audio.to_int16(played)
@@ -276,6 +287,9 @@ class Options:
     keep_first: bool = False
     muon: bool = False  # step the matrices by Muon (the rest always by AdamW)
     varied: bool = False  # every second take as another guitar, microphone and room might have it
+    # takes by `PLAYED_BY` in turns, all but the first varied; crops as they might have been
+    # recorded otherwise
+    wide: bool = False
 
 
 def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
@@ -337,6 +351,7 @@ def training_of(
 
     def loss(both: nn.ModuleList, crops: np.ndarray, step: int) -> torch.Tensor:
         x = batch(source, step, options.size, samples, others=0.1)[crops].to(device)
+        x = variation.as_recorded_otherwise(x).clamp(-1, 1) if options.wide else x
         total = probe(Encoder(model)(x), x)
         heard.clear()
         if step % options.decode_every == 0:
@@ -420,13 +435,18 @@ def _same_options(folder: Path, options: Options) -> None:
 def _make_source(folder: Path, options: Options) -> None:
     """The clips that a training hears, in takes.npy, unless they are there."""
     if not (folder / "takes.npy").exists():
-        items = {
-            f"{i:05d}": (i, 6, 5.0, options.varied and i % 2 == 1) for i in range(options.takes)
-        }
+        items = {f"{i:05d}": (i, 6, 5.0, *_recorded(i, options)) for i in range(options.takes)}
         parts = parallel.shards(chains_of, items, folder / "takes", "takes")
         np.save(folder / "takes.tmp.npy", np.concatenate([np.load(p)["clips"] for p in parts]))
         os.replace(folder / "takes.tmp.npy", folder / "takes.npy")
         shutil.rmtree(folder / "takes")
+
+
+def _recorded(i: int, options: Options) -> tuple[bool, str]:
+    """Whether take `i` is varied, and by whom it is played."""
+    if options.wide:
+        return i % len(PLAYED_BY) > 0, PLAYED_BY[i % len(PLAYED_BY)]
+    return options.varied and i % 2 == 1, PLAYED_BY[0]
 
 
 @torch.no_grad()

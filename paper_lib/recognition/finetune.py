@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..codec.encoder import Encoder
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for, seed_for
+from ..sound import variation
 from ..sound.dataset import Dataset
 from . import features
 from .features import EncodedClips
@@ -42,7 +42,7 @@ class Recipe:
     # last units and the attention)
     part: str = "all"
     share: float = 0.0  # of a clip that a step hears (0: all of it)
-    varied: bool = False  # each time as another recording (`as_recorded_otherwise`)
+    varied: bool = False  # each time as another recording (`variation.as_recorded_otherwise`)
     average: float = 0.0  # of the weights, a step's share that stays (0: none; they are kept)
     patience: int = 0  # epochs without a better one (0: no early stop)
     evaluate_every: int = 1  # epochs
@@ -283,7 +283,7 @@ def half_way_rows(
             clip = torch.from_numpy(data.clips([row])).to(device)
             if draw:
                 torch.manual_seed(seed_for(seed, "recorded otherwise", int(row), draw))
-                clip = as_recorded_otherwise(clip)
+                clip = variation.as_recorded_otherwise(clip)
             out.append(encoder.lower(clip)[0].half().cpu().numpy())
     return {"lower": np.stack(out)}
 
@@ -334,7 +334,7 @@ def training_of(
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, epoch = next(model.parameters()).device, step // per_epoch + 1
         x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch), device)
-        x = as_recorded_otherwise(x) if recipe.varied else x
+        x = variation.as_recorded_otherwise(x) if recipe.varied else x
         return bce(model(x), torch.from_numpy(wanted[part]).to(device))
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
@@ -373,24 +373,6 @@ def trained_parameters(encoder: Encoder, part: str) -> list[torch.nn.Parameter]:
         return encoder.upper_parameters()
     first = encoder.first_parameters() if part == "above_first" else []
     return [p for p in encoder.parameters() if not any(p is f for f in first)]
-
-
-def as_recorded_otherwise(audio: torch.Tensor) -> torch.Tensor:
-    """(batch, samples) at 16 kHz -> the same, each at another level, equalized, with noise.
-
-    What `peers.vary` does to a spectrogram: a level (deviation 4.3 dB), an equalizer through five
-    random points, evenly spaced in mel (3.5 dB), white noise at -90 to -60 dB full scale. Drawn by
-    torch's own generator, which the loop seeds at every step.
-    """
-    batch, n = audio.shape
-    draw = partial(torch.randn, device=audio.device)
-    mel = torch.log1p(torch.linspace(0, 8000, n // 2 + 1, device=audio.device) / 700)
-    place = 4 * mel / mel[-1]
-    hats = (1 - (place - torch.arange(5, device=audio.device)[:, None]).abs()).clamp_min(0)
-    gains_db = 4.3 * draw(batch, 1) + 3.5 * draw(batch, 5) @ hats
-    heard = torch.fft.irfft(torch.fft.rfft(audio) * 10 ** (gains_db / 20), n)
-    floor_db = -90 + 30 * torch.rand(batch, 1, device=audio.device)
-    return heard + 10 ** (floor_db / 20) * draw(batch, n)
 
 
 def excerpts(

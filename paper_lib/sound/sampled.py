@@ -30,6 +30,9 @@ class Guitar:
 
 
 FLUID, MUSESCORE = "sf2/FluidR3_GM.sf2", "sf3/MuseScore_General_Lite.sf3"
+# programs of General MIDI that are plucked or struck strings, and all that are instruments
+PLUCKED = (*range(24, 32), 15, 45, 46, 104, 105, 106, 107)
+ANY = range(120)
 GUITARS = (
     Guitar(FLUID, 24),
     Guitar(FLUID, 25),
@@ -73,14 +76,21 @@ def version() -> str:
     return asked.stdout.splitlines()[0].split()[-1] if asked.stdout else "unknown"
 
 
-def play(name: str, seconds: float) -> np.ndarray:
-    """The recording called `name`: (samples,) float32 mono at 44.1 kHz, without any effect."""
+def play(name: str, seconds: float, instrument: Guitar | None = None) -> np.ndarray:
+    """The recording called `name`: (samples,) float32 mono at 44.1 kHz, without any effect.
+
+    On `instrument`, else on the guitar of the player that the name begins with.
+    """
     import pretty_midi  # (slow to import; mirdata brings it)
 
     player_id, piece, part = name.split("_")[:3]
     style_name, tempo, key = piece.split("-")
     who = int(player_id[1:])
-    guitar, player, style = GUITARS[who], plucked.PLAYERS[who], plucked.STYLES[style_name]
+    guitar, player, style = (
+        instrument or GUITARS[who],
+        plucked.PLAYERS[who],
+        plucked.STYLES[style_name],
+    )
     beat, rng = 60.0 / int(tempo), generator_for(0, "sampled", name)
     root = 40 + (plucked.KEYS.index(key) - 4) % 12
     performed = plucked.comping if part == "comp" else plucked.soloing

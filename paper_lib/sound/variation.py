@@ -7,9 +7,14 @@ file. Each recording draws its own: pickup position, colour, room, level, noise 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy  # (scipy.signal is loaded when it is first used: it takes two seconds)
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,23 @@ def hum(n: int, rate: int, mains: float, level_db: float) -> np.ndarray:
     t = np.arange(n) / rate
     wave = sum(np.sin(2 * np.pi * mains * k * t) / k for k in (1, 3, 5, 7))
     return wave / np.sqrt(np.mean(wave**2)) * 10 ** (level_db / 20)
+
+
+def as_recorded_otherwise(audio: torch.Tensor) -> torch.Tensor:
+    """(batch, samples) at 16 kHz -> the same, each at another level, equalized, with noise.
+
+    What `peers.vary` does to a spectrogram: a level (deviation 4.3 dB), an equalizer through five
+    random points, evenly spaced in mel (3.5 dB), white noise at -90 to -60 dB full scale. Drawn by
+    torch's own generator, which the loop seeds at every step.
+    """
+    import torch  # (nothing else in this package needs it: it takes two seconds to load)
+
+    batch, n = audio.shape
+    draw = partial(torch.randn, device=audio.device)
+    mel = torch.log1p(torch.linspace(0, 8000, n // 2 + 1, device=audio.device) / 700)
+    place = 4 * mel / mel[-1]
+    hats = (1 - (place - torch.arange(5, device=audio.device)[:, None]).abs()).clamp_min(0)
+    gains_db = 4.3 * draw(batch, 1) + 3.5 * draw(batch, 5) @ hats
+    heard = torch.fft.irfft(torch.fft.rfft(audio) * 10 ** (gains_db / 20), n)
+    floor_db = -90 + 30 * torch.rand(batch, 1, device=audio.device)
+    return heard + 10 ** (floor_db / 20) * draw(batch, n)
