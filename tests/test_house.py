@@ -182,7 +182,7 @@ def test_environment_yml_and_pyproject_and_the_locks_name_the_same_packages():
     plain = lambda names: {re.sub(r"[-_.]+", "-", d.split("==")[0]).lower() for d in names}
     assert plain(project["project"]["dependencies"]) <= set(run)
     groups = project["dependency-groups"]
-    assert plain(groups["test"] + groups["check"]) <= set(dev) and not set(run) & set(dev)
+    assert plain(groups["test"] + groups["check"] + groups["docs"]) <= set(dev) and not set(run) & set(dev)
     assert run["torch"] == "2.13.0" and not [
         n for n in (*run, *dev) if "nvidia" in n or "cuda" in n
     ]

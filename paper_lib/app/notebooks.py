@@ -22,7 +22,7 @@ from ..sound import corpus
 PARTS = {
     "paper": ("01", "02", "03", "04", "05"),
     "codec": ("06", "07", "08", "A1", "A2", "A3"),
-    "peers": ("09", "10", "11"),
+    "peers": ("09", "10", "11", "12"),
 }
 
 
@@ -62,7 +62,7 @@ def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nb
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = _joined([o for o in cell.outputs if o.get("name") != "stderr"])
+            cell.outputs = _joined([o for o in cell.outputs if _lasts(o)])
             for output in cell.outputs:
                 if "execution_count" in output:
                     output["execution_count"] = count
@@ -73,6 +73,12 @@ def _assigned(source: str, name: str, value: object) -> str:
     """A parameters cell in which `name` gets this value."""
     line = f"{name} = {value!r}"
     return re.sub(rf"^{name} = .*$", lambda _: line, source, flags=re.MULTILINE)
+
+
+def _lasts(output: nbformat.NotebookNode) -> bool:
+    """Not a progress bar, and not a widget: it lives only beside its kernel."""
+    live = "application/vnd.jupyter.widget-view+json"
+    return output.get("name") != "stderr" and live not in output.get("data", {})
 
 
 def _joined(outputs: list) -> list:

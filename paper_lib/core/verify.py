@@ -37,12 +37,7 @@ LOOSE = re.compile(
     r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
     r"common shift|of single clips"
 )
-CURVES = {
-    "figure_1_training": "model",
-    "table_rates": "model",
-    "figure_recipes": "recipe",
-    "table_recipes": "recipe",
-}
+CURVES = {"figure_1_training": "model", "table_rates": "model", "table_recipes": "recipe"}
 MAPS = ("figure_2_tsne", "figure_precision_recall")  # only what the points stand for is compared
 
 # of what is not everywhere: plugins and data sets that one may have or not

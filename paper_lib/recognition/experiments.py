@@ -27,6 +27,7 @@ from . import head
 from .features import embed_dataset, pool, time_statistics
 
 POOLING = "mean_sd_mad"  # of the log-mel spectrogram
+OPENING = 256  # samples of a clip's first 16 ms, kept to see what its start gives away
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Variant:
     features: np.ndarray  # (clips, inputs)
     labels: np.ndarray  # (clips, 13)
     recordings: np.ndarray  # (clips,) names: of which recording each clip is
+    opening: np.ndarray | None = None  # (clips, OPENING) each clip's first samples, float16
 
 
 def recordings(data: Dataset, profile: Profile) -> list[str]:
@@ -102,17 +104,18 @@ def as_it_is(profile: Profile, data: Dataset) -> Variant:
         np.asarray(pool(embed_dataset(profile, data, "logmel")[rows], POOLING)),
         data.labels[rows],
         data.index.recording.to_numpy()[rows],
+        data.clips(rows)[:, :OPENING].astype(np.float16),
     )
 
 
 def variant_of_recording(
     recording: corpus.Recording, profile: Profile, condition: Condition
 ) -> dict[str, np.ndarray]:
-    """One recording rendered under `condition`: log-mel `features` and `labels` of its clips."""
+    """One recording rendered under `condition`: `features`, `labels`, `opening` of its clips."""
     machine.make_deterministic(1)
     run = replace(profile, render_rate=condition.render_rate)
     front = LogMel().eval()
-    found, labels = [], []
+    found, labels, openings = [], [], []
     for s, clean in enumerate(corpus.slices(corpus.load(recording, run), run)):
         for chain in rendering.chains_of(run, recording.name, s, condition.chain_plan):
             lead = rendering.draw_lead(condition.lead, run.seed, recording.name, s, chain)
@@ -122,7 +125,12 @@ def variant_of_recording(
                 clip = level(clip, condition.loudness)
             found.append(statistics(front, clip))
             labels.append(effects.multi_hot(chain))
-    return {"features": np.array(found), "labels": np.array(labels, np.float32)}
+            openings.append(clip[:OPENING].astype(np.float16))
+    return {
+        "features": np.array(found),
+        "labels": np.array(labels, np.float32),
+        "opening": np.array(openings),
+    }
 
 
 def variant(profile: Profile, data: Dataset, condition: Condition, name: str) -> Variant:
@@ -148,10 +156,13 @@ def variant(profile: Profile, data: Dataset, condition: Condition, name: str) ->
             parts = [dict(np.load(file)) for file in files]
             features = np.concatenate([part["features"] for part in parts])
             labels = np.concatenate([part["labels"] for part in parts])
+            opening = np.concatenate([part["opening"] for part in parts])
             clips = [len(part["labels"]) for part in parts]
             of = np.repeat([r.name for r in found], clips)
-            np.savez(work / "clips.npz", features=features, labels=labels, recordings=of)
-            made.finish(stages.array_digest(features, labels))
+            np.savez(
+                work / "clips.npz", features=features, labels=labels, recordings=of, opening=opening
+            )
+            made.finish(stages.array_digest(features, labels, opening))
     return Variant(**np.load(made.folder / "clips.npz"))
 
 

@@ -99,8 +99,11 @@ def overview(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """Absolute and relative gain of fine-tuned over frozen, paper and run, from a Table 2."""
+def gains(table: pd.DataFrame, paired: dict[str, float]) -> pd.DataFrame:
+    """Absolute and relative gain of fine-tuned over frozen, paper and run, from a Table 2.
+
+    paired: the 95 % interval of this run's gain in macro-F1, as `paired_gain` returns it.
+    """
     rows = []
     for source in ("paper", "run"):
         part = table[table.source == source].set_index("model")
@@ -114,6 +117,8 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
                     "finetuned": b,
                     "absolute": b - a,
                     "relative": (b - a) / a if a else np.nan,
+                    "lo": paired["lo"] if (source, score) == ("run", "macro_f1") else np.nan,
+                    "hi": paired["hi"] if (source, score) == ("run", "macro_f1") else np.nan,
                 }
             )
     return pd.DataFrame(rows)

@@ -19,12 +19,7 @@ from ..core.config import Profile
 
 def style() -> None:
     """The look of every figure, and what makes SVG files repeatable."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={"figure.dpi": 90, "savefig.dpi": 150, "axes.titlesize": 11},
-    )
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     matplotlib.rcParams["svg.hashsalt"] = "guitar effects"
 
 
@@ -51,8 +46,8 @@ class Report:
         return rounded
 
     def figure(self, name: str, figure: plt.Figure, drawn: pd.DataFrame) -> None:
-        """Write NAME.png, NAME.svg (without dates, versions or random ids) and NAME.csv, the
-        numbers that it draws.
+        """Write NAME.png, NAME.svg (without dates, versions or random ids) and NAME.csv: the
+        numbers that it draws, or of a picture of sound a summary of them.
         """
         files = {f"{name}.csv": drawn.round(6).to_csv(index=False, lineterminator="\n")}
         for suffix, metadata in (
