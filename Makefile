@@ -1,4 +1,4 @@
-# make reproduce | test | check | lab | benchmark | verify | clean: each sets up what it needs.
+# make reproduce | test | check | lab | docs | benchmark | verify | clean: each sets up what it needs.
 # PROFILE=full chooses another run, PART=codec (or all) more than the paper, PYTHON=... the interpreter.
 PYTHON ?= python3
 PROFILE ?= quick
@@ -12,7 +12,7 @@ AS_QUICK = PAPER_FIGURES=data/nbval/figures
 AS_TINY = PAPER_DATA=data/nbval/data PAPER_FIGURES=data/nbval/figures
 OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebooks/A*_*.ipynb)
 
-.PHONY: setup setup-test reproduce verify test check format lab benchmark clean
+.PHONY: setup setup-test reproduce verify test check format lab docs benchmark clean
 
 setup:
 	@$(PYTHON) paper_lib/bootstrap.py
@@ -35,6 +35,7 @@ test: setup-test lint
 	@$(AS_TINY) TQDM_DISABLE=1 $(BIN)/paper reproduce -p tiny
 	@$(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS)
 	@$(AS_TINY) $(NBVAL) data/nbval/notebooks
+	@PAPER_LAB=data/nbval $(BIN)/python -m pytest -q tests/test_browser.py -k every
 	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
 
 # for daily work: format, lint, floors, types and the fast tests, in under two minutes
@@ -50,6 +51,11 @@ lint:
 
 format: setup-test
 	@$(BIN)/ruff check -q --fix . && $(BIN)/ruff format -q .
+
+# every notebook as it is stored, with its sounds, as a site in docs/_build; executes nothing
+docs: setup-test
+	@$(BIN)/sphinx-build -q -W -c docs . docs/_build
+	@echo "docs/_build/docs/index.html"
 
 lab: setup
 	@$(BIN)/jupyter lab notebooks

@@ -16,7 +16,7 @@ exclude_patterns = ["docs/_build/**"]
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing", "myst.header", "mystnb.unknown_mime_type"]
+suppress_warnings = ["myst.xref_missing", "myst.header", "mystnb.unknown_mime_type", "toc.no_title"]
 
 html_theme = "furo"
 html_title = "Guitar effects and a neural codec"

@@ -1,4 +1,8 @@
-"""A student's way in: notebook 01 in JupyterLab, in a real browser, Run All Cells."""
+"""A student's way in: notebooks in JupyterLab, in a real browser, Run All Cells.
+
+Notebook 01 is run from nothing. All of them are run on a finished tiny run, whose folder is named
+by PAPER_LAB (`make test` does that at its end).
+"""
 
 import os
 import shutil
@@ -8,119 +12,163 @@ import sys
 import time
 import urllib.request
 from dataclasses import asdict
+from pathlib import Path
 
 import nbformat
 import pytest
 
+from paper_lib.app import notebooks
 from paper_lib.core import config, paths
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
-    reason="needs chromium and chromedriver (apt-get install chromium chromium-driver)",
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="needs chromium and chromedriver (apt-get install chromium chromium-driver)",
+    ),
+]
+FINISHED = os.environ.get("PAPER_LAB", "")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--window-size=1400,1000",
+)  # fmt: skip
+KERNEL = (
+    "const s = window.jupyterapp.shell.currentWidget?.sessionContext; "
+    "return s?.isReady && s.session?.kernel?.status"
 )
 
 
-@pytest.mark.slow
-def test_notebook_01_runs_in_jupyterlab(tmp_path):
-    from selenium import webdriver
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
+class Lab:
+    """JupyterLab on a folder, and a browser that looks at it."""
 
-    book = nbformat.read(paths.NOTEBOOKS / "01_render_dataset.ipynb", 4)
-    for cell in book.cells:
-        # as a student would type another profile's values
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source += "".join(
-                f"\n{name} = {value!r}" for name, value in asdict(config.load("tiny")).items()
-            )
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    nbformat.write(book, tmp_path / "lesson.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={tmp_path}",
-        "--expose-app-in-browser",
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]
-    environment = os.environ | {
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
-    }
-    log = (tmp_path / "lab.log").open("w")
-    lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    options = webdriver.ChromeOptions()
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1400,1000",
-        f"--user-data-dir={tmp_path / 'chrome'}",
-    ):
-        options.add_argument(flag)
-    options.binary_location = shutil.which("chromium")
-    driver = None
-    try:
+    def __init__(self, folder: Path, environment: dict):
+        from selenium import webdriver
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        options = [
+            "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
+            "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
+            "--expose-app-in-browser", "--LabApp.news_url=",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]  # fmt: skip
+        own = {"JUPYTER_CONFIG_DIR": str(folder / "config"), "TQDM_DISABLE": "1"}
+        own |= {"JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+        log = (folder / "lab.log").open("w")
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            env=os.environ | own | environment, stdout=log, stderr=log,
+        )  # fmt: skip
         for _ in range(120):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=1)
                 break
             except OSError:
                 time.sleep(0.5)
-        driver = webdriver.Chrome(
-            options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
-        )
-        driver.set_script_timeout(30)
-        driver.get(f"http://127.0.0.1:{port}/lab/tree/lesson.ipynb?reset")
-        wait = WebDriverWait(driver, 90)
+        chrome = webdriver.ChromeOptions()
+        for flag in (*FLAGS, f"--user-data-dir={folder / 'chrome'}"):
+            chrome.add_argument(flag)
+        chrome.binary_location = shutil.which("chromium")
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options=chrome, service=service)
+        self.driver.set_script_timeout(30)
+
+    def close(self) -> None:
+        self.driver.quit()
+        self.server.terminate()
+        self.server.wait()
+
+    def command(self, name: str) -> None:
+        self.driver.execute_script(f"window.jupyterapp.commands.execute('{name}')")
+
+    def run_all(self, book: str, seconds: int) -> list:
+        """The code cells of a notebook of the folder after Run All Cells."""
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.driver.get(f"http://127.0.0.1:{self.port}/lab/tree/{book}?reset")
+        wait = WebDriverWait(self.driver, 90)
         wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell"))
-        status = (
-            "const s = window.jupyterapp.shell.currentWidget?.sessionContext; "
-            "return s?.isReady && s.session?.kernel?.status"
-        )
-        wait.until(lambda d: d.execute_script(status) == "idle")
-        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        deadline = time.time() + 240
+        wait.until(lambda d: d.execute_script(KERNEL) == "idle")
+        self.command("notebook:run-all-cells")
+        deadline = time.time() + seconds
         while time.time() < deadline:
-            driver.execute_script("window.jupyterapp.commands.execute('docmanager:save')")
-            code = [
-                c
-                for c in nbformat.read(tmp_path / "lesson.ipynb", 4).cells
-                if c.cell_type == "code"
-            ]
-            if all(c.execution_count for c in code) or any(
-                o.output_type == "error" for c in code for o in c.outputs
-            ):
+            self.command("docmanager:save")
+            cells = nbformat.read(self.folder / book, 4).cells
+            code = [c for c in cells if c.cell_type == "code"]
+            failed = any(o.output_type == "error" for c in code for o in c.outputs)
+            if failed or all(c.execution_count for c in code):
                 break
             time.sleep(1)
-        assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
-        assert not [o for c in code for o in c.outputs if o.output_type == "error"]
-        assert (
-            sum(
-                "data:audio/flac" in o.get("data", {}).get("text/html", "")
-                for c in code
-                for o in c.outputs
-            )
-            >= 3
-        )
-        assert sum("image/png" in o.get("data", {}) for c in code for o in c.outputs) >= 1
-    finally:
-        if driver:
-            driver.quit()
-        lab.terminate()
-        lab.wait()
+        return code
+
+
+def as_tiny(path: Path, target: Path) -> None:
+    """A notebook as a student would run it with another profile's values; without outputs."""
+    book = notebooks.clean(nbformat.read(path, 4), asdict(config.load("tiny")))
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(book, target)
+
+
+def counted(code: list) -> tuple[int, int]:
+    """Audio players and pictures among the outputs."""
+    outputs = [o.get("data", {}) for c in code for o in c.outputs]
+    players = sum("data:audio/flac" in data.get("text/html", "") for data in outputs)
+    return players, sum("image/png" in data for data in outputs)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """lab(environment): JupyterLab on the test's folder."""
+    opened = []
+
+    def start(**environment: str) -> Lab:
+        opened.append(Lab(tmp_path, environment))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def assert_as_published(path: Path, code: list) -> None:
+    assert not [o for c in code for o in c.outputs if o.output_type == "error"]
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+    stored = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    here, there = counted(code), counted(stored)
+    assert here[0] >= there[0] and here[1] >= there[1], (path.name, here, there)
+
+
+def test_notebook_01_runs_in_jupyterlab(lab, tmp_path):
+    path = paths.NOTEBOOKS / "01_render_dataset.ipynb"
+    as_tiny(path, tmp_path / path.name)
+    assert_as_published(path, lab().run_all(path.name, 240))
+
+
+@pytest.mark.skipif(not FINISHED, reason="PAPER_LAB names no finished tiny run (make test does)")
+def test_every_notebook_runs_in_jupyterlab_and_the_menus_answer(lab, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    home = Path(FINISHED).resolve()
+    here = lab(PAPER_DATA=str(home / "data"), PAPER_FIGURES=str(tmp_path / "figures"))
+    books = notebooks.listing()
+    books.sort(key=lambda path: path.stem.startswith("12"))  # (its menus are clicked at the end)
+    for path in books:
+        as_tiny(path, tmp_path / path.name)
+        assert_as_published(path, here.run_all(path.name, 300))
+    wait = WebDriverWait(here.driver, 90)
+    menus = wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".widget-dropdown select"))
+    assert len(menus) == 6
+    here.driver.execute_script("arguments[0].scrollIntoView()", menus[1])
+    Select(menus[1]).select_by_visible_text("tremolo")
+    box = "//div[contains(@class, 'jupyter-widgets-output-area')]"
+    wait.until(lambda d: d.find_elements(By.XPATH, f"{box}//audio"))
+    text = here.driver.find_element(By.XPATH, box).text
+    assert "tremolo" in text and "played" in text
+    here.driver.save_screenshot(str(home / "menus.png"))

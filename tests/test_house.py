@@ -16,7 +16,7 @@ import yaml
 from paper_lib import PaperError
 from paper_lib.app import notebooks
 from paper_lib.core import config, machine, manifest, paths, stages, verify
-from paper_lib.report import tables, writer
+from paper_lib.report import findings, writer
 
 
 @pytest.mark.parametrize("values, words", [
@@ -156,6 +156,15 @@ def test_a_stored_notebook_is_a_clean_run_from_top_to_bottom(path):
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_a_figure_is_described_for_those_who_cannot_see_it(path):
+    cells = [c for c in nbformat.read(path, 4).cells if "out.figure(" in c.source]
+    assert cells
+    for cell in cells:
+        said = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        assert len(said) >= 60 and not re.search(r"0\.\d", said), cell.source
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
     """A stage that has to be made shows a progress bar; one that is there does not."""
     bars = re.compile(
@@ -182,7 +191,9 @@ def test_environment_yml_and_pyproject_and_the_locks_name_the_same_packages():
     plain = lambda names: {re.sub(r"[-_.]+", "-", d.split("==")[0]).lower() for d in names}
     assert plain(project["project"]["dependencies"]) <= set(run)
     groups = project["dependency-groups"]
-    assert plain(groups["test"] + groups["check"] + groups["docs"]) <= set(dev) and not set(run) & set(dev)
+    assert plain(groups["test"] + groups["check"] + groups["docs"]) <= set(dev) and not set(
+        run
+    ) & set(dev)
     assert run["torch"] == "2.13.0" and not [
         n for n in (*run, *dev) if "nvidia" in n or "cuda" in n
     ]
@@ -221,31 +232,22 @@ def test_git_tracks_nothing_that_a_run_writes():
     assert tracked and [f for f in tracked if not f.startswith(allowed)] == []
 
 
-def test_the_readme_shows_the_reference_run():
-    table = tables.overview(pd.read_csv(paths.reference("quick") / "table_2_overall.csv"))
-    assert f"<!-- table_2 -->\n{table}\n<!-- /table_2 -->" in (paths.ROOT / "README.md").read_text()
+def test_the_readme_says_what_the_reference_runs_found():
+    readme = (paths.ROOT / "README.md").read_text()
+    assert findings.into(readme) == readme, "paper publish writes these parts"
+    assert max(len(line) for line in findings.findings().splitlines()) <= 100
 
 
 def test_what_is_said_of_a_real_guitar_is_what_the_reference_run_found():
     real = pd.read_csv(paths.reference("quick") / "table_real.csv").set_index("model")
-    readme = " ".join((paths.ROOT / "README.md").read_text().split())
     codec, cnn = real.loc["released"], real.loc["released_cnn"]
-    for sentence in (
-        f"released codec recognizer has {codec.macro_f1:.2f}.",
-        f"with no codec in it, has {cnn.macro_f1:.2f}:",
-        f"it has {cnn.told:.2f}, the codec {codec.told:.2f}.",
-    ):
-        assert sentence in readme, sentence
-    said = pd.read_csv(paths.reference("quick") / "table_a1_guitars.csv").set_index("guitar")
-    known, foreign = said["all bands"][["varied", "real"]]
-    assert f"explains {known:.2f} of the variance" in readme and f"({foreign:.2f};" in readme
     card = " ".join((paths.WEIGHTS / "cnn" / "README.md").read_text().split())
     assert f"macro-F1 {cnn.macro_f1:.3f}, and {cnn.told:.3f} over the eight" in card
     assert f"codec recognizer has {codec.macro_f1:.3f} and {codec.told:.3f} there" in card
     dry = pd.read_csv(paths.reference("quick") / "table_dry.csv").set_index("model")
     eqs = dry[["low_boost", "low_reduct", "high_boost", "high_reduct"]].mean(axis=1)
     one, two = eqs["released_cnn_dry"], eqs["released_cnn"]
-    assert f"has {one:.2f} over the four equalizers, where the CNN has {two:.2f}." in readme
+    assert one > two  # a dry reference helps most with equalizers
     card = " ".join((paths.WEIGHTS / "cnn_dry" / "README.md").read_text().split())
     own = dry.loc["released_cnn_dry"]
     assert f"macro-F1 {own.macro_f1:.3f}, {own.told:.3f} over the eight effects" in card
@@ -272,11 +274,6 @@ def test_what_is_said_of_full_is_what_its_published_run_found():
     card = " ".join((paths.WEIGHTS / "released" / "README.md").read_text().split())
     said = "{:.3f} with the early head, {:.3f} after the first step, {:.3f} after the second"
     assert said.format(*steps) in card
-    table = pd.read_csv(paths.reference("full") / "table_2_overall.csv")
-    own = table[table.source == "run"].set_index("model").macro_f1
-    readme = " ".join((paths.ROOT / "README.md").read_text().split())
-    assert f"lifts macro-F1 from {own.frozen:.3f} to {own.finetuned:.3f} on 108 test" in readme
-    assert f"log-mel head has {own.logmel:.3f} there" in readme
 
 
 @pytest.fixture

@@ -142,9 +142,13 @@ def _add_sounds(verb: Callable) -> None:
 
 def _add_making(verb: Callable) -> None:
     """What a run begins with, and what becomes of it."""
-    verb("fetch", fetch, "download a data set or the published codec weights").add_argument(
-        "what", choices=["guitarset", "weights", "egfxset", "idmt_smt_audio_effects"]
-    )
+    text = "download a data set, the published codec weights, or a run that was packed"
+    one = verb("fetch", fetch, text)
+    kinds = ["guitarset", "weights", "egfxset", "idmt_smt_audio_effects", "run"]
+    one.add_argument("what", choices=kinds)
+    one.add_argument("source", nargs="?", help="run: the packed file, a path or an address")
+    text = "put a finished run into one file, for a class or another machine"
+    verb("pack", pack, text).add_argument("target", help="FILE.tar.gz")
     text = "pretrain a codec on sounds made here (a killed one goes on from its checkpoint)"
     one = verb("pretrain", pretrain, text, False)
     one.add_argument("folder")
@@ -423,6 +427,13 @@ def fetch(args) -> None:
     from ..codec import hub
     from ..sound import corpus, mirror
 
+    if args.what == "run":
+        from .packing import unpack
+
+        if not args.source:
+            raise PaperError("which run? paper fetch run FILE.tar.gz (paper pack makes one).")
+        print(unpack(args.source))
+        return
     if args.what in mirror.SIZES:
         print(mirror.fetch_pedals(args.what))
         return
@@ -433,6 +444,12 @@ def fetch(args) -> None:
         name = profile.codec.removeprefix("hub:") if profile.codec.startswith("hub:") else "3kbps"
         for part, path in hub.fetch(name).items():
             print(f"{part}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 verified")
+
+
+def pack(args) -> None:
+    from .packing import pack
+
+    print(pack(_profile(args).profile, Path(args.target)))
 
 
 def pretrain(args) -> None:

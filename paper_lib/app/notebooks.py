@@ -58,7 +58,8 @@ def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nb
     count = 0
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
-        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+        # (tags, and a figure's description for those who cannot see it)
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb") and v}
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 from ..core import manifest, paths
@@ -15,7 +14,7 @@ from ..core.config import Profile
 from ..core.errors import PaperError
 from ..evaluation import scores
 from ..recognition import features, model, peers, variations
-from ..report import tables
+from ..report import findings
 from ..sound import dataset
 from . import notebooks
 
@@ -46,7 +45,8 @@ def publish(profile: Profile, part: str = "all", only: str = "") -> None:
     if profile.profile == "quick":
         for path in books:
             shutil.copy(paths.executed("quick") / path.name, path)
-        _into_readme(pd.read_csv(target / "table_2_overall.csv"))
+        readme = paths.ROOT / "README.md"
+        paths.write_beside(readme, findings.into(readme.read_text()))
 
 
 def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
@@ -111,11 +111,3 @@ def release(
     about: dict = {"profile": asdict(profile), "dataset": data.content}
     about |= {"temperature": temperature, "thresholds": [round(float(one), 3) for one in best]}
     model.release(recognizer, heard, about, target)
-
-
-def _into_readme(table: pd.DataFrame) -> None:
-    readme = paths.ROOT / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- table_2 -->")
-    after = rest.partition("<!-- /table_2 -->")[2]
-    text = f"{before}<!-- table_2 -->\n{tables.overview(table)}\n<!-- /table_2 -->{after}"
-    paths.write_beside(readme, text)

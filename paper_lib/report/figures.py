@@ -192,24 +192,12 @@ def before_after(dry: np.ndarray, wet: np.ndarray, rate: int) -> plt.Figure:
     top = max(level.max() for level in levels)
     for axis, name, level in zip(axes, ("dry", "with effects"), levels, strict=False):
         shown = axis.pcolormesh(
-            at,
-            hertz / 1000,
-            level,
-            cmap="magma",
-            vmin=top - 80,
-            vmax=top,
-            rasterized=True,
+            at, hertz / 1000, level, cmap="magma", vmin=top - 80, vmax=top, rasterized=True
         )
         axis.set_title(name, loc="left")
     figure.colorbar(shown, ax=axes[:2], label="dB/Hz")
     change = axes[2].pcolormesh(
-        at,
-        hertz / 1000,
-        levels[1] - levels[0],
-        cmap="RdBu_r",
-        vmin=-24,
-        vmax=24,
-        rasterized=True,
+        at, hertz / 1000, levels[1] - levels[0], cmap="RdBu_r", vmin=-24, vmax=24, rasterized=True
     )
     axes[2].set_title("with effects, minus dry", loc="left")
     figure.colorbar(change, ax=axes[2], label="dB")

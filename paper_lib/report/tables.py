@@ -84,21 +84,6 @@ def table_2(truth, answers: dict[str, np.ndarray], recordings, profile: Profile)
     return frame
 
 
-def _with_interval(row, score: str) -> str:
-    """`micro` or `macro` of a row of Table 2, three decimals, with the interval if it has one."""
-    value, low, high = (getattr(row, f"{score}_{what}") for what in ("f1", "lo", "hi"))
-    return f"{value:.3f}" + ("" if pd.isna(low) else f" ({low:.3f} to {high:.3f})")
-
-
-def overview(table: pd.DataFrame) -> str:
-    """A Table 2 as the README shows it: Markdown, three decimals, intervals in brackets."""
-    lines = ["| model | source | micro-F1 | macro-F1 | clips |", "|---|---|---|---|---|"]
-    for row in table.itertuples():
-        micro, macro = _with_interval(row, "micro"), _with_interval(row, "macro")
-        lines.append(f"| {row.model} | {row.source} | {micro} | {macro} | {row.n_clips:,} |")
-    return "\n".join(lines)
-
-
 def gains(table: pd.DataFrame, paired: dict[str, float]) -> pd.DataFrame:
     """Absolute and relative gain of fine-tuned over frozen, paper and run, from a Table 2.
 

@@ -1,0 +1,98 @@
+"""The README's findings and its table: sentences whose numbers are read from the reference runs."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from ..core import paths
+from ..evaluation import claims
+
+# name in the tables -> name, and what it is, for a reader who knows neither
+ROWS = {
+    "always": ("all 13 effects, every time", "no model: what guessing yes is worth"),
+    "logmel": ("log-mel + MLP", "three statistics of a spectrogram, a small network"),
+    "logmel_cnn": ("CNN", "a small convolutional network on the spectrogram"),
+    "frozen": ("codec, frozen", "the pretrained encoder as it is, a small network on top"),
+    "finetuned": ("codec, fine-tuned", "encoder and small network trained together"),
+}
+
+
+def _read(name: str, profile: str = "quick") -> pd.DataFrame:
+    return pd.read_csv(paths.reference(profile) / f"{name}.csv")
+
+
+def _macro(profile: str, source: str = "run") -> pd.Series:
+    table = _read("table_2_overall", profile)
+    return table[table.source == source].set_index("model").macro_f1
+
+
+def findings() -> str:
+    """What was found, in five sentences or so: Markdown."""
+    own, full, paper = _macro("quick"), _macro("full"), _macro("quick", "paper")
+    gain = _read("table_2_gains").dropna(subset="lo").iloc[0]
+    better = "better" if own.logmel > own.finetuned else "nearly as well"
+    opening = _read("table_opening").set_index(["trained_on", "evaluated_on"]).overdrive
+    ledger = _read("claims").verdict.value_counts()
+    real = _read("table_real").set_index("model")
+    codec, cnn = real.loc["released"], real.loc["released_cnn"]
+    said = f"""
+1. **Training the encoder helps.** A small network on the frozen codec reaches a macro-F1 of
+   {own.frozen:.2f} on recordings of a computed guitar that it has not heard; with the encoder
+   trained too, {own.finetuned:.2f} (gain {gain.absolute:+.2f}, 95 % interval {gain.lo:.2f} to
+   {gain.hi:.2f}). With six times the clips: {full.frozen:.2f} and {full.finetuned:.2f}. The paper
+   reports {paper.frozen:.2f} and {paper.finetuned:.2f}, on its own data and codec.
+2. **A simpler model does {better}.** Three statistics of a spectrogram with the same small network
+   reach {own.logmel:.2f}; with six times the clips, and more varied ones, {full.logmel:.2f}.
+3. **Rendered data sets give labels away.** From the first 16 milliseconds of a clip alone,
+   overdrive is recognised with an F1 of {opening["at once", "at once"]:.2f} where SoX starts with
+   the clip, and {opening["settled", "settled"]:.2f} where it was already running, as it is here.
+4. **Of {ledger.sum()} numbers** in the paper and in a review of its codec, code reproduces
+   {ledger[claims.REPRODUCED]}; {ledger[claims.DIFFERS]} differ, {ledger[claims.INCONSISTENT]}
+   contradict another number in the same text, {ledger[claims.OPEN]} cannot be checked here
+   ([the ledger](figures/reference/quick/claims.md)).
+5. **On a real guitar** (four clips through the same chains) the fine-tuned codec that is released
+   reaches {codec.macro_f1:.2f}, a network on spectrograms {cnn.macro_f1:.2f}; over the eight
+   effects that can be identified without knowing the guitar, {codec.told:.2f} and {cnn.told:.2f}.
+"""
+    return _wrapped(said)
+
+
+def scoreboard() -> str:
+    """Five models, on the computed and on the real guitar: a Markdown table."""
+    alike, real = (
+        _read(name).set_index("model").macro_f1 for name in ("table_peers", "table_real")
+    )
+    paper = _macro("quick", "paper")
+    lines = [
+        "| model | what it is | computed guitar | real guitar | paper |",
+        "|---|---|---|---|---|",
+    ]
+    for model, (name, what) in ROWS.items():
+        theirs = f"{paper[model]:.2f}" if model in paper else ""
+        lines.append(f"| {name} | {what} | {alike[model]:.2f} | {real[model]:.2f} | {theirs} |")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    """The numbered list with lines of at most 100 columns, whatever the numbers are."""
+    import textwrap
+
+    items = re.split(r"\n(?=\d\. )", text.strip())
+    return "\n".join(
+        textwrap.fill(
+            " ".join(one.split()), 100, subsequent_indent="   ", break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for one in items
+    )  # fmt: skip
+
+
+def into(readme: str) -> str:
+    """The README with both parts as the reference runs have them."""
+    for name, text in {"findings": findings(), "scoreboard": scoreboard()}.items():
+        before, _, rest = readme.partition(f"<!-- {name} -->")
+        after = rest.partition(f"<!-- /{name} -->")[2]
+        readme = f"{before}<!-- {name} -->\n{text}\n<!-- /{name} -->{after}"
+    return readme
