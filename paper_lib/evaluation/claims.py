@@ -559,11 +559,10 @@ def _finetuned(p: Paper, m: Measured) -> Finding:
 )
 def _direction(p: Paper, m: Measured) -> Finding:
     gain, low, high = m.gain
-    return (
-        REPRODUCED if low > 0 else DIFFERS if high < 0 else OPEN,
-        f"upper half first, then end to end, in this run: {gain:+.3f} macro-F1, "
-        f"95 % interval {low:+.3f} to {high:+.3f}",
-    )
+    words = f"{gain:+.3f} macro-F1 in this run, 95 % interval {low:+.3f} to {high:+.3f}"
+    if not m.comparable:
+        return OPEN, f"{words}, on another corpus or codec"
+    return REPRODUCED if low > 0 else DIFFERS if high < 0 else OPEN, words
 
 
 # --- the review of L3AC ---------------------------------------------------------------------------
@@ -762,15 +761,13 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
 
 
 def table(profile: str, name: str, dataset: str) -> pd.DataFrame:
-    """A table that notebook 06 wrote in this run, about the data set whose content hash is
-    `dataset`.
-    """
+    """A table that notebook 04 or 06 wrote in this run, of the data set with this content hash."""
     made = manifest.read(profile)["artefacts"].get(f"{name}.csv", {})
     path = paths.figures(profile) / f"{name}.csv"
     if made.get("inputs", {}).get("dataset") != dataset or not path.exists():
         raise PaperError(
             f"{path.name} of this run is missing: "
-            "run notebook 06_codec_anatomy first (or paper reproduce)."
+            "run notebooks 04_per_class_analysis and 06_codec_anatomy first (or paper reproduce)."
         )
     return pd.read_csv(path)
 
