@@ -9,8 +9,16 @@ copyright = "2026, MIT licence"
 
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "TEACHING.md", "docs/*.md", "notebooks/*.ipynb", "data/weights/*/README.md",
-                    "data/real/*/README.md", "data/README.md", "figures/reference/quick/claims.md"]  # fmt: skip
+include_patterns = [
+    "README.md",
+    "TEACHING.md",
+    "docs/*.md",
+    "notebooks/*.ipynb",
+    "data/README.md",
+    "data/weights/*/README.md",
+    "data/real/*/README.md",
+    "figures/reference/quick/claims.md",
+]
 exclude_patterns = ["docs/_build/**"]
 
 nb_execution_mode = "off"

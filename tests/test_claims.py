@@ -104,9 +104,7 @@ def test_another_statement_another_verdict(measured, claim, change, before, afte
     [
         ("labels", {"identity_at_16k": {"high_boost": 500}}, claims.REPRODUCED),
         ("direction", {"comparable": True, "gain": (0.03, 0.01, 0.05)}, claims.REPRODUCED),
-        ("direction", {"comparable": True, "gain": (-0.01, -0.03, 0.01)}, claims.OPEN),
         ("direction", {"comparable": True, "gain": (-0.03, -0.05, -0.01)}, claims.DIFFERS),
-        ("direction", {"gain": (0.03, 0.01, 0.05)}, claims.OPEN),
         ("frozen", {"comparable": True, "frozen": 0.54}, claims.REPRODUCED),
         ("deterministic", {"undithered_differs": True}, claims.DIFFERS),
         ("attention_causal", {"attention_ahead": 3}, claims.DIFFERS),

@@ -69,7 +69,20 @@ def test_a_hint_is_never_the_answer(path):
         assert seen["hints"] and seen["right"] not in seen["hints"], stub.source
 
 
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_each_notebook_asks_for_a_prediction_before_its_main_number(path):
+    code = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    asked = [i for i, source in enumerate(code) if "\nguess = None" in source]
+    told = [i for i, source in enumerate(code) if "exercise.predicted(guess" in source]
+    assert len(asked) == len(told) == 1 and asked[0] < told[0]
+
+
 def test_checks_tell_right_from_wrong(capsys):
+    exercise.predicted(None, 1.0)
+    exercise.predicted(0.5, 0.25)
+    exercise.predicted("logmel", "logmel")
+    told = ["no prediction was made", "predicted 0.5; it is 0.25", "as predicted"]
+    assert capsys.readouterr().out.splitlines() == told
     right = exercise.fingerprint(0.6667)
     exercise.check(2 / 3, right)
     exercise.check(0.5, right, {exercise.fingerprint(0.5): "Count the dry clip."})

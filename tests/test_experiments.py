@@ -11,7 +11,7 @@ from paper_lib.core import config
 from paper_lib.core.random import generator_for
 from paper_lib.evaluation import scores
 from paper_lib.recognition import experiments
-from paper_lib.sound import audio, rendering
+from paper_lib.sound import audio, corpus, effects, rendering
 
 
 def note(seconds: float = 1.0, rate: int = 44_100) -> np.ndarray:
@@ -36,6 +36,20 @@ def test_a_rendering_of_ones_own_condition_is_the_data_set_itself(small):
         made.recordings, known.recordings
     )
     assert not set(made.recordings) & set(data.index.recording[data.rows("test")])
+
+
+def test_the_first_milliseconds_hold_a_click_where_sox_starts_with_the_clip(small):
+    """Overdrive's output is then off zero before any note; after a lead it is not."""
+    run, data, _ = small
+    recording = next(r for r in corpus.recordings(run) if r.name == data.index.recording[0])
+    start = {}
+    for name, lead in {"at once": (0.0, 0.0), "settled": (5.0, 5.0)}.items():
+        condition = experiments.Condition(run.render_rate, "singles", lead)
+        made = experiments.variant_of_recording(recording, run, condition)
+        row = np.flatnonzero(made["labels"][:, effects.NAMES.index("overdrive")])[0]
+        assert made["opening"].shape == (len(made["labels"]), experiments.OPENING)
+        start[name] = float(np.abs(made["opening"][row, :8].astype(float)).mean())
+    assert start["at once"] > 0.05 and start["settled"] < 0.005
 
 
 def test_a_killed_variant_keeps_the_recordings_that_it_has(small, monkeypatch):

@@ -176,6 +176,33 @@ def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
             assert not bars.search(cell.source), (path.name, cell.source)
 
 
+NUMBER = re.compile(
+    r"(?<![\w.])\d+\.\d+|(?<![\w.,])\d{1,3}(?:,\d{3})+(?!\w)"
+    r"|(?<![\w.,])\d+(?=\s?(?:%|dB|ms|kbit|Hz|steps|times)\b)"
+)
+# formulas, code, links, and places in the paper are no measured numbers
+NO_NUMBER = re.compile(r"\$[^$]*\$|`[^`]*`|\]\([^)]*\)|Sections? [\d., and]+|Eqs?\. \d")
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_a_number_in_prose_is_computed_in_that_notebook_or_quoted_with_its_source(path):
+    book = nbformat.read(path, 4)
+    quoted = yaml.safe_load((paths.NOTEBOOKS / "quoted.yaml").read_text()).get(path.stem, {})
+    code = [c for c in book.cells if c.cell_type == "code"]
+    outputs = [o for c in code for o in c.outputs]
+    shown = " ".join(
+        o.get("text", "")
+        + o.get("data", {}).get("text/plain", "")
+        + re.sub(r'base64,[^"]*', "", o.get("data", {}).get("text/html", ""))
+        for o in outputs
+    ) + " ".join(c.source for c in code)
+    for cell in [c for c in book.cells if c.cell_type == "markdown"]:
+        text = NO_NUMBER.sub("", cell.source.split("**Time to run**")[0])
+        for number in NUMBER.findall(text):
+            known = number in shown or number.replace(",", "_") in shown or number in quoted
+            assert known, (path.name, cell.id, number)
+
+
 def pins(name: str) -> dict[str, str]:
     lines = (paths.ROOT / name).read_text().splitlines()
     found = dict(line.split("==") for line in lines if line and not line.startswith("#"))

@@ -14,13 +14,15 @@ import torch
 from paper_lib import PaperError
 from paper_lib.codec import l3ac, pretraining, reconstruction
 from paper_lib.core import paths
-from paper_lib.sound import other_sounds, plucked
+from paper_lib.sound import other_sounds, plucked, sampled
 
 
 def test_pretraining_hears_no_recording_of_any_corpus(monkeypatch):
     heard, play = [], plucked.play
     monkeypatch.setattr(
-        plucked, "play", lambda name, seconds: heard.append(name) or play(name, seconds)
+        plucked,
+        "play",
+        lambda name, seconds, free=False: heard.append(name) or play(name, seconds, free),
     )
     pretraining.clips(range(3), 2)
     pretraining.clips(pretraining.HELD_OUT, 2)
@@ -32,6 +34,27 @@ def test_pretraining_hears_no_recording_of_any_corpus(monkeypatch):
     assert not {pretraining.take(i) for i in range(2000)} & {
         pretraining.take(i) for i in pretraining.HELD_OUT
     }
+
+
+def test_a_wide_pretraining_hears_four_players_in_turns(monkeypatch):
+    """None of them a performance of any corpus, the first as it always was."""
+    options = pretraining.Options(wide=True)
+    turns = [pretraining._recorded(i, options) for i in range(4)]
+    assert [by for _, by in turns] == list(pretraining.PLAYED_BY)
+    assert [varied for varied, _ in turns] == [False, True, True, True]
+    assert pretraining._recorded(1, replace(options, wide=False, varied=True)) == (True, "plucked")
+    asked: list = []
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+
+    def play(name: str, seconds: float, instrument: sampled.Guitar) -> np.ndarray:
+        asked.append((name, instrument.program))
+        return tone[: round(seconds * 44_100)]
+
+    monkeypatch.setattr(sampled, "play", play)
+    for i in range(2, 40, 4):
+        pretraining.chains_of(i, 2, 1.0, *pretraining._recorded(i, options))
+    assert not {name for name, _ in asked} & set(sampled.names())
+    assert {program for _, program in asked} <= set(sampled.PLUCKED) and len(set(asked)) > 5
 
 
 def test_every_sound_is_finite_loud_and_the_same_again():
