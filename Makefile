@@ -10,6 +10,10 @@ NBVAL = TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeo
 # the paper's notebooks run as they are, with figures of their own; the other parts as a tiny run
 AS_QUICK = PAPER_FIGURES=data/nbval/figures
 AS_TINY = PAPER_DATA=data/nbval/data PAPER_FIGURES=data/nbval/figures
+# ... cell by cell in JupyterLab, and where there is no browser by nbval
+IN_BROWSER = PAPER_LAB=data/nbval $(BIN)/python -m pytest -q tests/test_browser.py -k every
+BY_NBVAL = $(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS) \
+	&& $(AS_TINY) $(NBVAL) data/nbval/notebooks
 OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebooks/A*_*.ipynb)
 
 .PHONY: setup setup-test reproduce verify test check format lab docs benchmark clean
@@ -33,9 +37,7 @@ test: setup-test lint
 	@$(AS_QUICK) $(NBVAL) notebooks/0[1-5]_*.ipynb
 	@$(AS_QUICK) $(BIN)/paper verify
 	@$(AS_TINY) TQDM_DISABLE=1 $(BIN)/paper reproduce -p tiny
-	@$(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS)
-	@$(AS_TINY) $(NBVAL) data/nbval/notebooks
-	@PAPER_LAB=data/nbval $(BIN)/python -m pytest -q tests/test_browser.py -k every
+	@if command -v chromium > /dev/null && command -v chromedriver > /dev/null; then $(IN_BROWSER); else $(BY_NBVAL); fi
 	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
 
 # for daily work: format, lint, floors, types and the fast tests, in under two minutes

@@ -102,6 +102,10 @@ def test_checks_tell_right_from_wrong(capsys):
     assert (
         lines[2].endswith("No one to add.") and "fails" in lines[3] and lines[4] == exercise.EMPTY
     )
+    exercise.compare(lambda x: np.multiply(x, 2, out=x), lambda x: x + x, cases)  # in place
+    exercise.compare(lambda x: "many", lambda x: x, cases)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == exercise.RIGHT and lines[1].startswith("not yet.")
     exercise.reported({"a": 1.0}, ["a", "b"])
     exercise.reported({"a": 1.0, "b": 2.0}, ["a", "b"])
     assert capsys.readouterr().out.splitlines() == ["still missing: b", exercise.COMPLETE]

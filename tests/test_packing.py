@@ -93,6 +93,17 @@ def test_a_member_that_climbs_out_is_refused(packed, tmp_path):
         entry = tarfile.TarInfo("../outside")
         entry.size = 1
         new.addfile(entry, io.BytesIO(b"x"))
-    with pytest.raises(PaperError, match="damaged"):
+    with pytest.raises(PaperError, match=r"it lists no file \.\./outside"):
         packing.unpack(str(evil))
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("profile", ["../evil", "reference", 7])
+def test_a_packed_run_cannot_name_a_place_elsewhere(packed, profile):
+    def renamed(name: str, content: bytes) -> bytes:
+        if name != packing.LIST:
+            return content
+        return json.dumps(json.loads(content) | {"profile": profile}).encode()
+
+    with pytest.raises(PaperError):
+        packing.unpack(rebuilt(packed, renamed))

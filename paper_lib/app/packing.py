@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from ..core import manifest, paths, stages
+from ..core import config, manifest, paths, stages
 from ..core.errors import PaperError
 
 LIST = "pack.json"  # the first member: profile, versions, and the SHA-256 of every file
@@ -38,7 +39,7 @@ def pack(profile: str, target: Path) -> str:
     found = {f"data/{p.relative_to(home)}": p for folder in folders for p in folder.rglob("*")}
     for name, folder in {"data/notebooks": home / "notebooks", "figures": drawn}.items():
         found |= {f"{name}/{p.relative_to(folder)}": p for p in folder.rglob("*")}
-    files = {name: p for name, p in sorted(found.items()) if p.is_file() and p.suffix != ".lock"}
+    files = {name: p for name, p in sorted(found.items()) if p.is_file() and _kept(p)}
     sums = {name: stages.digest(p) for name, p in tqdm(files.items(), desc="hashing")}
     about = {"profile": profile, "versions": manifest.versions(), "files": sums}
     partial = target.with_name(target.name + ".partial")
@@ -52,6 +53,11 @@ def pack(profile: str, target: Path) -> str:
     os.replace(partial, target)
     size = target.stat().st_size / 1e6
     return f"{len(files)} files of the run {profile!r} in {target}, {size:,.0f} MB"
+
+
+def _kept(path: Path) -> bool:
+    """Not a lock, nor a notebook that failed or is being run."""
+    return path.suffix != ".lock" and ".failed." not in path.name and path.name[0] != "."
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -72,21 +78,15 @@ def unpack(source: str) -> str:
     with _opened(source) as stream, tempfile.TemporaryDirectory(dir=_home()) as scratch:
         work = Path(scratch)
         try:
-            with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-                about = _about(archive, source)
-                here = paths.data(about["profile"])
-                if here.exists():
-                    raise PaperError(f"the run is already here: remove {here} first.")
-                while (entry := archive.next()) is not None:  # (a stream: it cannot go back)
-                    archive.extract(entry, work, filter="data")
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as problem:
+            about = _extract(stream, work, source)
+        except (tarfile.TarError, zlib.error, EOFError, http.client.HTTPException) as problem:
             raise PaperError(f"{source} is damaged or no packed run: {problem}.") from problem
         for name, wanted in tqdm(about["files"].items(), desc="checking"):
             if not (work / name).is_file() or stages.digest(work / name) != wanted:
                 raise PaperError(f"{source} is damaged: {name} is not what was packed.")
-        shutil.move(work / "data", here)
         if (work / "figures").exists() and not paths.figures(about["profile"]).exists():
             shutil.move(work / "figures", paths.figures(about["profile"]))
+        shutil.move(work / "data", paths.data(about["profile"]))  # (last: it says that all is here)
     now = manifest.versions()
     other = [
         f"{k} {v} (here {now.get(k)})" for k, v in about["versions"].items() if now.get(k) != v
@@ -101,13 +101,34 @@ def _home() -> Path:
     return home
 
 
+def _extract(stream: BinaryIO, work: Path, source: str) -> dict:
+    """The files that the first member lists, into `work`; returns what that member says."""
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        about = _about(archive, source)
+        here = paths.data(about["profile"])
+        if here.exists():
+            raise PaperError(f"the run is already here: remove {here} first.")
+        while (entry := archive.next()) is not None:  # (a stream: it cannot go back)
+            content = archive.extractfile(entry)
+            safe = ".." not in Path(entry.name).parts and entry.name in about["files"]
+            if content is None or not safe:
+                raise PaperError(f"{source} is damaged: it lists no file {entry.name}.")
+            (work / entry.name).parent.mkdir(parents=True, exist_ok=True)
+            with (work / entry.name).open("wb") as out:
+                shutil.copyfileobj(content, out)
+    return about
+
+
 def _about(archive: tarfile.TarFile, source: str) -> dict:
     """What the first member says."""
     first = archive.next()
     member = archive.extractfile(first) if first is not None and first.name == LIST else None
-    if member is None:
-        raise PaperError(f"{source} is no packed run: paper pack makes one.")
-    return json.loads(member.read())
+    try:
+        about = json.loads(member.read()) if member else {}
+        config.build({"profile": about["profile"]})  # (a name that a run can have)
+        return {key: about[key] for key in ("profile", "versions", "files")}
+    except (KeyError, TypeError, ValueError) as problem:
+        raise PaperError(f"{source} is no packed run: paper pack makes one.") from problem
 
 
 @contextlib.contextmanager

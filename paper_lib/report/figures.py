@@ -704,7 +704,7 @@ def pedals(table: pd.DataFrame) -> plt.Figure:
             face = color if maker == "SoX" else "white"
             axis.plot(wide[maker], y, ls="none", marker=marker, ms=9, color=color, mfc=face, mew=2,
                       label=maker, clip_on=False)  # fmt: skip
-        axis.set(title=name, xlabel="share of 12 clips", xlim=(0, 1))
+        axis.set(title=name, xlabel="share of clips", xlim=(0, 1))
     axes[0, 0].set_yticks(y, [named(e) for e in order])
     _legend_above(figure, axes[0, 0], columns=len(makers))
     return figure
