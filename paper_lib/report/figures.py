@@ -324,7 +324,7 @@ def confusion_heat(excess: pd.DataFrame) -> plt.Figure:
     """
     figure, axis = plt.subplots(figsize=(9.5, 7), constrained_layout=True)
     sns.heatmap(
-        100 * excess,
+        (100 * excess).round() + 0.0,  # (+ 0.0: no minus zero)
         cmap="RdBu_r",
         center=0,
         vmin=-60,
@@ -337,6 +337,7 @@ def confusion_heat(excess: pd.DataFrame) -> plt.Figure:
         cbar_kws={"label": "points above how often it is predicted wrongly anyway"},
     )
     axis.set(xlabel="predicted without being there", ylabel="missed (clips)", facecolor="0.95")
+    axis.grid(False)
     return figure
 
 
