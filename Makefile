@@ -12,13 +12,10 @@ NBVAL = TQDM_DISABLE=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeo
 TRAINED = data/quick/predictions_finetuned_test/provenance.json
 AS_QUICK = PAPER_FIGURES=data/nbval/figures
 AS_TINY = PAPER_DATA=data/nbval/data PAPER_FIGURES=data/nbval/figures
-# ... cell by cell in JupyterLab, and where there is no browser by nbval
-IN_BROWSER = PAPER_LAB=data/nbval $(BIN)/python -m pytest -q -n 2 tests/test_browser.py
-BY_NBVAL = $(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS) \
-	&& $(AS_TINY) $(NBVAL) data/nbval/notebooks
+IN_BROWSER = PAPER_LAB=data/nbval $(BIN)/python -m pytest -q tests/test_browser.py
 OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebooks/A*_*.ipynb)
 
-.PHONY: setup setup-test reproduce verify test check format lab docs benchmark clean
+.PHONY: setup setup-test reproduce verify test test-lab check format lab docs benchmark clean
 
 setup:
 	@$(PYTHON) paper_lib/bootstrap.py
@@ -39,8 +36,14 @@ test: setup-test lint
 	@if [ -f $(TRAINED) ]; then $(AS_QUICK) $(NBVAL) notebooks/0[1-5]_*.ipynb && $(AS_QUICK) $(BIN)/paper verify; \
 		else echo "no run of quick is here: make reproduce, and this also compares its notebooks and tables"; fi
 	@$(AS_TINY) TQDM_DISABLE=1 $(BIN)/paper reproduce -p tiny
-	@if command -v chromium > /dev/null && command -v chromedriver > /dev/null; then $(IN_BROWSER); else $(BY_NBVAL); fi
+	@$(BIN)/python tests/with_profile.py tiny data/nbval/notebooks $(OTHERS)
+	@$(AS_TINY) $(NBVAL) data/nbval/notebooks
+	@PAPER_LAB_ONLY="01 12" $(IN_BROWSER)
 	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
+
+# every notebook in JupyterLab, in a browser (after make test, on its tiny run): wants 20 GB of memory
+test-lab: setup-test
+	@$(IN_BROWSER) -n 2
 
 # for daily work: format, lint, floors, types and the fast tests, in under two minutes
 check: setup-test lint

@@ -32,6 +32,7 @@ pytestmark = [
     ),
 ]
 FINISHED = os.environ.get("PAPER_LAB", "")
+ONLY = os.environ.get("PAPER_LAB_ONLY", "").split()  # numbers of notebooks (default: all)
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -167,6 +168,8 @@ def test_every_notebook_runs_in_jupyterlab_and_the_menus_answer(lab, tmp_path, h
     here = lab(PAPER_DATA=str(home / "data"), PAPER_FIGURES=str(home / "figures"))
     taken = [number for numbers in HALVES.values() for number in numbers]
     books = [p for p in notebooks.listing() if (p.stem[:2] in (own or taken)) == bool(own)]
+    if ONLY:
+        books = [path for path in books if path.stem[:2] in ONLY]
     books.sort(key=lambda path: path.stem.startswith("12"))  # (its menus are clicked at the end)
     for path in books:
         as_tiny(path, tmp_path / path.name)
