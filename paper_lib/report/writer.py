@@ -19,7 +19,12 @@ from ..core.config import Profile
 
 def style() -> None:
     """The look of every figure, and what makes SVG files repeatable."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={"figure.dpi": 90, "savefig.dpi": 150},
+    )
     matplotlib.rcParams["svg.hashsalt"] = "guitar effects"
 
 
