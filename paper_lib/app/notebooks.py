@@ -42,8 +42,10 @@ def listing(part: str = "all") -> list[Path]:
 
 def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:
     """Without what differs between two equal runs: timings, papermill's notes, progress bars
-    (stderr). The injected cell's `parameters` go into the notebook's own parameters cell, so that a
-    stored notebook says with which values it ran.
+    (stderr), addresses in memory.
+
+    The injected cell's `parameters` go into the notebook's own parameters cell, so that a stored
+    notebook says with which values it ran.
     """
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -67,6 +69,8 @@ def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nb
             for output in cell.outputs:
                 if "execution_count" in output:
                     output["execution_count"] = count
+                if plain := output.get("data", {}).get("text/plain"):
+                    output["data"]["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", plain)
     return notebook
 
 

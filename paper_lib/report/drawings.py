@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,17 +16,15 @@ BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "0.35"}
 def pipeline(steps: pd.DataFrame) -> plt.Figure:
     """Boxes from left to right. steps: name, holds, notebook."""
     figure, axis = plt.subplots(figsize=(1.9 * len(steps), 1.9), constrained_layout=True)
+    boxes = []
     for i, step in enumerate(steps.itertuples()):
         text = f"{step.name}\n\n{step.holds}"
-        axis.text(i, 0.1, text, ha="center", va="center", fontsize=10, bbox=BOX)
+        boxes.append(axis.text(i, 0.1, text, ha="center", va="center", fontsize=10, bbox=BOX))
         axis.text(i, -0.85, f"notebook {step.notebook}", ha="center", fontsize=9, color="0.35")
-        if i:
-            axis.annotate(
-                "",
-                (i - 0.36, 0.1),
-                (i - 0.64, 0.1),
-                arrowprops={"arrowstyle": "->", "color": "0.2"},
-            )
+    for i, (left, right) in enumerate(pairwise(boxes)):  # (from edge to edge)
+        edges = {"patchA": left.get_bbox_patch(), "patchB": right.get_bbox_patch()}
+        arrow = {"arrowstyle": "->", "color": "0.2", "shrinkA": 3, "shrinkB": 3} | edges
+        axis.annotate("", (i + 1, 0.1), (i, 0.1), arrowprops=arrow)
     axis.set(xlim=(-0.5, len(steps) - 0.5), ylim=(-1, 1))
     axis.set_axis_off()
     return figure

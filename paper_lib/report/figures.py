@@ -441,7 +441,7 @@ def gradient_curves(drawn: pd.DataFrame, target: int) -> plt.Figure:
         axis.semilogy(ms, part.gradient.clip(lower=1e-16), lw=1, color=color, label=name)
     for share in (1e-2, 1e-3, 1e-6):
         axis.axhline(share, color="0.5", ls=":", lw=1)
-        axis.text(495, share, f"threshold {share:g}", va="bottom", ha="right", fontsize=10)
+        axis.text(505, share, f"threshold {share:g}", va="center", fontsize=10)
     axis.axvline(0, color="0.3", lw=1)
     axis.axvline(100, color="0.3", ls="--", lw=1.5, label="the review's 1,600 samples = 100 ms")
     axis.text(300, 2e-4, "on to the end of the clip →", va="bottom", color="#D55E00")
@@ -470,11 +470,10 @@ def learning_curve(curve: pd.DataFrame, targets: tuple[str, ...]) -> plt.Figure:
         axis.plot(thousands, smooth, color="#0072B2", lw=2)
         axis.set_title(title)
     for name, line in zip(targets, ("-", "--", "-.", ":"), strict=True):
-        axes[2].plot(thousands, curve[name], line, color="#0072B2", label=name)
-        axes[2].annotate(f"{curve[name].iloc[-1]:.2f}", (thousands.iloc[-1], curve[name].iloc[-1]),
-                         (4, 0), textcoords="offset points", va="center")  # fmt: skip
+        label = f"{name}: {curve[name].iloc[-1]:.2f} in the end"
+        axes[2].plot(thousands, curve[name], line, color="#0072B2", label=label)
     axes[2].set(title="variance explained: higher is better", ylim=(0, 1))
-    axes[2].legend(loc="lower right", fontsize=9)
+    axes[2].legend(loc="lower right", fontsize=9, bbox_to_anchor=(1, 0.02))
     for axis in axes:
         axis.set_xlabel("thousand steps (last leg)")
     return figure
@@ -646,7 +645,7 @@ def real(f1: pd.DataFrame, told: list[str]) -> plt.Figure:
 
 
 DOMAINS = {
-    "plucked": "own guitar",
+    "plucked": "plucked strings",
     "varied": "varied",
     "other": "other guitars,\nnever trained on",
     "sampled": "sampled notes",
