@@ -112,18 +112,32 @@ class Folded:
 
 def fold(unit: nn.Module) -> Folded:
     """The matrices of l3ac's `ConvUnit`, as differentiable functions of its parameters."""
-    weight, bias = unit.pw_conv1.weight, unit.pw_conv1.bias
+    (weight, bias), (last, last_bias) = map(affine, (unit.pw_conv1, unit.pw_conv2))
     if not isinstance(unit.norm, nn.Identity):  # its scale and offset belong to the first matrix
         weight, bias = weight * unit.norm.weight, bias + weight @ unit.norm.bias
     alpha, gain = unit.act.alpha[0, 0], 1 + unit.grn.gamma[0]
-    out = unit.pw_conv2.weight * gain
+    out = last * gain
     return Folded(
         A=out @ weight,
         P=out / (alpha + 1e-8),
         Z=alpha[:, None] * weight,
-        k=out @ bias + unit.pw_conv2.weight @ unit.grn.beta[0] + unit.pw_conv2.bias,
+        k=out @ bias + last @ unit.grn.beta[0] + last_bias,
         z=alpha * bias,
     )
+
+
+def affine(linear: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weight, bias) of a linear layer, or of one that an adapter wraps.
+
+    peft calls the weight below its adapter `weight`, too: that would be without it. What an affine
+    map does to nought and to the unit vectors is all of it.
+    """
+    if isinstance(linear, nn.Linear):
+        return linear.weight, linear.bias
+    inputs = linear.in_features
+    points = torch.cat([torch.zeros(1, inputs), torch.eye(inputs)]).to(linear.weight.device)
+    bias, *columns = linear(points)
+    return (torch.stack(columns) - bias).T, bias
 
 
 def through_units(
@@ -233,8 +247,12 @@ def _bias(transformer: nn.Module, device: torch.device) -> torch.Tensor:
 
 
 def _local(attention: nn.Module, x: torch.Tensor, bias: torch.Tensor, window: int) -> torch.Tensor:
-    """Each block of `window` frames attends to itself, up to the present, and to the one before."""
+    """Each block of `window` frames attends to itself, up to the present, and to the one before.
+
+    And to a `prefix` (2, heads, length, size) of keys and values, where an adapter has put one.
+    """
     heads, (batch, n, _) = attention.heads, x.shape
+    prefix = getattr(attention, "prefix", None)
     qkv = attention.to_qkv(attention.norm(x)).view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
     q, k, v = qkv  # (batch, heads, frames, size)
     out = []
@@ -242,8 +260,13 @@ def _local(attention: nn.Module, x: torch.Tensor, bias: torch.Tensor, window: in
         length, past = min(window, n - a), min(a, window)
         seen = slice(a - past, a + length)
         mask = bias[..., :length, window - past : window + length].to(q.dtype)
-        part = F.scaled_dot_product_attention(
-            q[:, :, a : a + length], k[:, :, seen], v[:, :, seen], mask
-        )
+        keys, values = k[:, :, seen], v[:, :, seen]
+        if prefix is not None:
+            keys, values = (
+                torch.cat([one.expand(batch, -1, -1, -1), part], 2)
+                for one, part in zip(prefix, (keys, values), strict=True)
+            )
+            mask = F.pad(mask, (prefix.shape[2], 0))
+        part = F.scaled_dot_product_attention(q[:, :, a : a + length], keys, values, mask)
         out.append(part)
     return attention.to_out(torch.cat(out, 2).transpose(1, 2).reshape(batch, n, -1))

@@ -170,7 +170,17 @@ class Recipes:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Adapters:
+    """Part III, notebooks 13 and on."""
+
+    adapter_epochs: Positive = 8  # of each way to adapt the encoder
+    adapter_clips: Count = 2016  # clips an epoch, drawn anew (0: the whole training set)
+    adapter_seeds: Positive = 1  # trainings of each
+
+
+@dataclass(frozen=True, config=STRICT)
 class Profile(
+    Adapters,
     Recipes,
     Variations,
     Peers,

@@ -1,0 +1,226 @@
+"""Methods of adaptation trained alike, and compared on the test recordings. Notebook 13."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..codec import l3ac
+from ..codec.encoder import Encoder
+from ..core import loop, machine, paths, stages
+from ..core.config import Profile
+from ..evaluation import intervals
+from ..recognition import features, finetune
+from ..recognition.head import bce, load_head, validation_scores
+from ..recognition.model import EffectRecognizer
+from ..recognition.optimisers import Rates, optimisers, warm_cosine
+from ..sound.dataset import Dataset
+from . import methods
+from .methods import METHODS, Method
+
+
+def starting_point(profile: Profile, data: Dataset, method: Method, seed: int) -> EffectRecognizer:
+    """The pretrained codec and the frozen baseline's head, with what `method` adds."""
+    head = load_head(profile, data, seed % profile.head_seeds)
+    model = EffectRecognizer.assemble(l3ac.load(profile.codec), head, profile.pooling)
+    return methods.attach(model, method, profile.seed + seed).eval()
+
+
+def own_weights(model: EffectRecognizer) -> dict[str, torch.Tensor]:
+    """All that a training of `model` changes: what its method trains, and the head."""
+    own = {f"encoder.{name}": p for name, p in methods.trained(model).items()}
+    own |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in own.items()}
+
+
+def train(
+    clips: features.EncodedClips,
+    model: EffectRecognizer,
+    rates: Rates,
+    profile: Profile,
+    rows: tuple[np.ndarray, np.ndarray],
+    seed: int,
+) -> pd.DataFrame:
+    """Train `model` in place (Eq. 4) on rows to learn from; its history, judged on the others.
+
+    All methods hear the same excerpts in the same order. The rate falls to nought, and the last
+    epoch is the one that counts: nothing is chosen.
+    """
+    examples, per_epoch = loop.shuffled(
+        rows[0], profile.upper_batch, seed, "adapt", heard=profile.adapter_clips
+    )
+    whole = clips.clips(rows[0][:1]).shape[-1]
+    length = round(profile.upper_seconds / profile.slice_seconds * whole)
+
+    def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+        key = (seed, "excerpt", step // per_epoch + 1)
+        x = finetune.excerpts(clips, part, length, key)
+        return bce(model(x), torch.from_numpy(clips.labels[part]))
+
+    def evaluate(model: EffectRecognizer, epoch: int) -> dict:
+        return validation_scores(logits(model, clips, rows[1]), clips.labels[rows[1]])
+
+    steppers = optimisers(list(methods.trained(model).values()), model.head, rates)
+    steps = profile.adapter_epochs * per_epoch
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0, from_zero=True)
+    schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
+    task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
+    return loop.train(task, plan).history.assign(steps=lambda h: h.epoch * per_epoch)
+
+
+def logits(model: EffectRecognizer, clips: features.EncodedClips, rows: np.ndarray) -> torch.Tensor:
+    """(rows, 13) of an adapted model, without dropout."""
+    statistics = features.statistics_of(model.encoder.eval(), clips, rows)
+    return finetune.head_logits(model, statistics)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def stage(profile: Profile, data: Dataset, method: Method, seed: int) -> stages.Stage:
+    """data/<profile>/adapters/<method>_<seed>: what one training of one method leaves."""
+    names = ("adapter_clips", "adapter_epochs", "upper_batch", "upper_seconds", "upper_head_rate")
+    parameters = {name: getattr(profile, name) for name in (*names, "warmup", "seed", "pooling")}
+    head = paths.model(profile.profile, "frozen", seed % profile.head_seeds)
+    inputs = {
+        "dataset": data.content,
+        "embedding": (stages.read(paths.embedding(profile.profile, "frozen")) or {})["content"],
+        "head": (stages.read(head) or {})["content"],
+        "codec": l3ac.weights_name(profile.codec),
+    }
+    slug = method.name.replace(" ", "_").replace(",", "").replace("+_", "")
+    folder = paths.data(profile.profile) / "adapters" / f"{slug}_{seed}"
+    own = parameters | asdict(method) | {"training_seed": seed}
+    return stages.Stage("adapted", folder, own, inputs, threads=1)
+
+
+def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
+    """Train one method with one seed, if that has not been done; its folder."""
+    made = stage(profile, data, method, seed)
+    with made.opened() as work:
+        if work:
+            machine.make_deterministic(1)
+            clips, rows = features.kept(profile, data, "frozen"), judged(data)
+            model = starting_point(profile, data, method, seed)
+            rates = Rates(method.rate, profile.upper_head_rate, method.muon, 0.98)
+            history = train(clips, model, rates, profile, rows, profile.seed + seed)
+            answers = torch.sigmoid(logits(model, clips, data.rows("test"))).numpy()
+            save_file(own_weights(model), work / "adapter.safetensors")
+            history.to_csv(work / "history.csv", index=False)
+            np.save(work / "probabilities.npy", answers)
+            made.finish(stages.array_digest(answers))
+    return made.folder
+
+
+def judged(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The training clips, and every third validation clip: for the curve, not for a choice."""
+    return data.rows("train"), data.rows("validation")[::3]
+
+
+def load(profile: Profile, data: Dataset, method: Method, seed: int = 0) -> EffectRecognizer:
+    """The model of a finished training, its adapter attached."""
+    folder = stage(profile, data, method, seed).folder
+    stages.require(folder, "13_how_little_has_to_be_trained", dataset=data.content)
+    model = starting_point(profile, data, method, seed)
+    state = load_file(folder / "adapter.safetensors")
+    missing = set(own_weights(model)) ^ set(state)
+    assert not missing, missing
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def fit_all(profile: Profile, data: Dataset, chosen: tuple[Method, ...] = METHODS) -> pd.DataFrame:
+    """Every method with `adapter_seeds` seeds, a core each; one row an epoch."""
+    jobs = [(method, seed) for seed in range(profile.adapter_seeds) for method in chosen]
+    jobs.sort(key=lambda job: -cost(job[0]))  # (long ones first)
+    fitted = joblib.Parallel(machine.cores())(
+        joblib.delayed(_fit)(profile, data.folder, *job) for job in jobs
+    )
+    each = [
+        pd.read_csv(folder / "history.csv").assign(method=method.name, seed=seed)
+        for folder, (method, seed) in zip(fitted, jobs, strict=True)
+    ]
+    place = {method.name: i for i, method in enumerate(chosen)}
+    order = lambda column: column.map(place) if column.name == "method" else column
+    found = pd.concat(each, ignore_index=True)
+    return found.sort_values(["method", "seed", "epoch"], key=order, ignore_index=True)
+
+
+def _fit(profile: Profile, folder: Path, method: Method, seed: int) -> Path:
+    return fit(profile, Dataset(folder), method, seed)
+
+
+def cost(method: Method) -> int:
+    """A rank of how long a step takes: whether gradients go through attention, units, or all."""
+    return 2 * ("pointwise" in method.where or method.kind in ("bias", "unfreeze")) + method.rank
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def memory(model: EffectRecognizer, x: torch.Tensor) -> float:
+    """MiB that a training step on x holds: all weights, gradients, Adam's two moments, activations.
+
+    Counted, not measured: what autograd keeps for the way back, each storage once.
+    """
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = [p.untyped_storage() for p in model.parameters()]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(x).sum()
+    kept |= {w.data_ptr(): w.nbytes() for w in weights}
+    changed = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return (sum(kept.values()) + 3 * 4 * changed) / 2**20
+
+
+def size(profile: Profile, data: Dataset, method: Method) -> dict[str, float]:
+    """trained_parameters (without the head), their share of the encoder's, and peak_mib."""
+    model = starting_point(profile, data, method, 0)
+    number = sum(p.numel() for p in methods.trained(model).values())
+    whole = sum(p.numel() for p in Encoder(l3ac.load(profile.codec)).parameters())
+    clips = features.kept(profile, data, "frozen")
+    frames = round(profile.upper_seconds / profile.slice_seconds * clips.activations.shape[-1])
+    x = torch.from_numpy(clips.clips(range(profile.upper_batch))[..., : frames or None])
+    return {
+        "trained_parameters": number,
+        "share": number / whole,
+        "peak_mib": memory(model.train(), x),
+    }
+
+
+def answers(profile: Profile, data: Dataset, method: Method) -> np.ndarray:
+    """(seeds, test clips, 13) 0/1 of a method's finished trainings."""
+    folders = [stage(profile, data, method, s).folder for s in range(profile.adapter_seeds)]
+    return np.stack([np.load(f / "probabilities.npy") > 0.5 for f in folders]).astype(int)
+
+
+def table(
+    profile: Profile, data: Dataset, seconds: pd.Series, chosen: tuple[Method, ...] = METHODS
+) -> pd.DataFrame:
+    """A row a method: what it trains, what that costs, and macro-F1 on the test recordings.
+
+    seconds: of a step, by method (benchmarks/adapters.csv). lo, hi: 95 %, over recordings and
+    training seeds.
+    """
+    rows, test = [], data.rows("test")
+    truth, recordings = data.labels[test], data.index.recording.to_numpy()[test]
+    for method in chosen:
+        said = answers(profile, data, method)
+        lo, hi = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)[
+            "macro_f1"
+        ]
+        row = {"method": method.name, "rank": method.rank} | size(profile, data, method)
+        row |= {"seconds_per_step": seconds.get(method.name), "seeds": len(said)}
+        macro = intervals.mean_score(truth, said)["macro_f1"]
+        rows.append(row | {"macro_f1": macro, "lo": lo, "hi": hi})
+    return pd.DataFrame(rows)
