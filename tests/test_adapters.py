@@ -23,6 +23,14 @@ def recognizer() -> EffectRecognizer:
         return EffectRecognizer.assemble(l3ac.load("shipped"), Head(128), "mean").eval()
 
 
+def folded() -> EffectRecognizer:
+    """The recognizer without weight norm: peft's base."""
+    model = recognizer()
+    encoder.bake(model.encoder.encoder)
+    encoder.bake(model.encoder.en_encoder)
+    return model
+
+
 def adapted(method: Method, moved: float = 0.0) -> EffectRecognizer:
     """A recognizer with this method; all that it trains moved by noise of this size."""
     model, rng = methods.attach(recognizer(), method), torch.Generator().manual_seed(1)
@@ -62,7 +70,7 @@ def test_unfreezing_from_the_top_ends_with_the_whole_upper_half():
 def test_peft_s_lora_is_w_plus_b_a_in_every_layer(where):
     """Also where the encoder reads a layer's weight instead of calling the layer."""
     model = adapted(Method("x", "lora", 8, where), moved=0.05)
-    plain = methods.attach(recognizer(), Method("x", "head"))
+    plain = folded()
     for name in methods.targets(plain.encoder, where):
         layer = model.encoder.get_submodule(name)
         b, a = layer.lora_B["default"].weight, layer.lora_A["default"].weight
@@ -99,7 +107,7 @@ def test_every_method_moves_only_its_own_weights(method):
 
 
 def test_without_its_adapter_the_base_is_as_it_was_to_the_bit():
-    base = methods.attach(recognizer(), Method("x", "head"))
+    base = folded()
     model = adapted(Method("x", "lora", 16, BLOCK), moved=0.05)
     for layer in (m for m in model.modules() if isinstance(m, BaseTunerLayer)):
         layer.enable_adapters(False)
@@ -108,7 +116,7 @@ def test_without_its_adapter_the_base_is_as_it_was_to_the_bit():
 
 def test_a_bottleneck_begins_as_nothing():
     model = adapted(Method("x", "bottleneck", 16, BLOCK))
-    assert torch.equal(answer(model), answer(methods.attach(recognizer(), Method("x", "head"))))
+    assert torch.equal(answer(model), answer(recognizer()))
 
 
 def test_a_prefix_is_attended_to_as_the_formula_says():
@@ -137,8 +145,7 @@ def test_nf4_is_the_nearest_of_sixteen_levels_times_the_largest_of_64_weights():
 
     model = adapted(Method("x", "qlora", 4, ATTENTION))
     layer = model.encoder.en_encoder.local_trans.layers[0][0].to_qkv.get_base_layer()
-    plain = methods.attach(recognizer(), Method("x", "head"))
-    weight = plain.encoder.en_encoder.local_trans.layers[0][0].to_qkv.weight.detach()
+    weight = folded().encoder.en_encoder.local_trans.layers[0][0].to_qkv.weight.detach()
     levels = get_4bit_type("nf4", device="cpu")
     blocks = weight.reshape(-1, 64)
     largest = blocks.abs().max(1, keepdim=True).values

@@ -64,17 +64,16 @@ METHODS = (
 
 
 def attach(model: EffectRecognizer, method: Method, seed: int = 0) -> EffectRecognizer:
-    """`model` itself, its encoder frozen but for what `method` trains (drawn from `seed`).
-
-    The weight norm is folded first: peft merges nothing into weights that are made anew from
-    length and direction whenever they are asked for, and says nothing of it.
-    """
+    """`model` itself, its encoder frozen but for what `method` trains (drawn from `seed`)."""
     encoder = model.encoder
-    bake(encoder.encoder), bake(encoder.en_encoder)
     model.encoder.requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if method.kind in LOW_RANK or method.kind == "ia3":
+            # peft merges nothing into weights that a weight norm makes anew whenever they are asked
+            # for, and says nothing of it: the norm is folded into plain weights first
+            bake(encoder.encoder), bake(encoder.en_encoder)
+            encoder.requires_grad_(False)
             _with_peft(encoder, method)
         elif method.kind == "bottleneck":
             for parent, name in _places(encoder, method.where):

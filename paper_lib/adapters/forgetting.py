@@ -1,0 +1,193 @@
+"""What an adapted encoder forgets, and what keeps it from forgetting. Notebook 14.
+
+The codec's decoder was made for the embeddings of the pretrained encoder. How much worse it gives a
+sound back from an adapted one's says how far that has moved from what it could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from l3ac.en_codec import EnCodec
+from safetensors.torch import load_file, save_file
+
+from ..codec import l3ac, reconstruction
+from ..codec.encoder import Encoder
+from ..core import machine, paths, stages
+from ..core.config import Profile
+from ..core.random import generator_for
+from ..evaluation import scores
+from ..recognition import features
+from ..recognition.features import EncodedClips
+from ..recognition.optimisers import Rates
+from ..sound import audio, effects, other_sounds
+from ..sound.dataset import Dataset
+from . import methods, training
+from .methods import METHODS, Method
+
+RATE = audio.CODEC_RATE
+BY_NAME = {method.name: method for method in METHODS}
+FULL = BY_NAME["full, Muon"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training of notebook 13's ceiling with one thing changed."""
+
+    name: str
+    method: Method = FULL
+    epochs: float = 1.0  # times the profile's
+    head_rate: float = 1.0  # times the profile's
+    weight_decay: float = 0.0
+    dropout: float = -1.0  # of the head (-1: the profile's)
+    whole: bool = False  # whole clips, the same each epoch, instead of excerpts drawn anew
+    prior: float = 0.0  # lambda of L_prior: other embeddings than the pretrained encoder's
+    rebuild: float = 0.0  # lambda of the reconstruction, trained on jointly
+    only: str = ""  # one style and part: the training recordings that are heard
+    labels: str = ""  # "any": every label says whether there is any effect
+
+
+MITIGATIONS = (
+    Trial("the recipe"),
+    Trial("a tenth of the rate", replace(FULL, rate=FULL.rate / 10), head_rate=0.1),
+    Trial("a hundredth of the rate", replace(FULL, rate=FULL.rate / 100), head_rate=0.01),
+    Trial("a quarter of the epochs", epochs=0.25),
+    Trial("weight decay 0.1", weight_decay=0.1),
+    Trial("dropout 0.5", dropout=0.5),
+    Trial("no augmentation", whole=True),
+    Trial("prior 0.1", prior=0.1),
+    Trial("prior 1", prior=1.0),
+    Trial("prior 10", prior=10.0),
+    Trial("prior 100", prior=100.0),
+    Trial("reconstruction 0.1", rebuild=0.1),
+    Trial("reconstruction 1", rebuild=1.0),
+    Trial("reconstruction 10", rebuild=10.0),
+)
+
+
+# --- what is given back ---------------------------------------------------------------------------
+
+
+def rebuilt(network: EnCodec, embedding: torch.Tensor) -> torch.Tensor:
+    """(batch, frames, channels) -> (batch, samples): quantizer and decoder of the codec."""
+    quantized = network.quantizer(embedding)[0]
+    return network.decoder(network.en_decoder(quantized)).squeeze(1)
+
+
+def sounds(data: Dataset, many: int = 6, seconds: float = 2.5) -> dict[str, torch.Tensor]:
+    """kind -> (many, samples) to give back, none of them trained on, each at a peak of 0.5.
+
+    Guitar: `many` of the test recordings, dry and as their last chain has them.
+    """
+    test = data.index.iloc[data.rows("test")]
+    names = sorted(set(test.recording), key=lambda n: generator_for(0, "given back", n).random())
+    each = [test[test.recording == name] for name in names[:many]]
+    samples = round(min(seconds, data.audio.shape[1] / RATE) * RATE)
+    others = [other_sounds.sound(10**6 + i, samples, RATE) for i in range(many)]
+    found = {
+        "guitar": data.clips([one.index[one.chain == effects.label(())][0] for one in each]),
+        "guitar with effects": data.clips([one.index[-1] for one in each]),
+        "other sounds": np.stack(others),
+    }
+    return {
+        kind: reconstruction.loud(torch.from_numpy(np.ascontiguousarray(x[:, :samples])))
+        for kind, x in found.items()
+    }
+
+
+@torch.inference_mode()
+def given_back(
+    network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The sounds after `encoder` and the decoder of `network`, clip by clip."""
+    one = lambda x: rebuilt(network, encoder.eval()(x[None]))[0, : x.shape[-1]]
+    return {kind: torch.stack([one(x) for x in batch]) for kind, batch in heard.items()}
+
+
+def quality(
+    network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]
+) -> dict[str, float]:
+    """SI-SDR, log-mel and STFT distance of what is given back: `si_sdr_db guitar`, ..."""
+    back = given_back(network, encoder, heard)
+    return {
+        f"{name} {kind}": value
+        for kind in heard
+        for name, value in reconstruction.quality(heard[kind], back[kind]).items()
+    }
+
+
+# --- what keeps it from forgetting ----------------------------------------------------------------
+
+
+@dataclass
+class General:
+    """Sounds of all kinds, half-way up the encoder, and what the pretrained one makes of them."""
+
+    network: EnCodec
+    audio: torch.Tensor  # (sounds, samples)
+    lower: torch.Tensor  # (sounds, channels, frames)
+    pretrained: Encoder
+    spread: torch.Tensor = field(init=False)  # mean square of the embeddings' deviation
+
+    def __post_init__(self) -> None:
+        with torch.inference_mode():
+            embeddings = self.pretrained(self.lower)
+            self.spread = embeddings.var((0, 1)).mean()
+
+    def crops(self, step: int, frames: int, many: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+        """(many, channels, frames) half-way up, and the samples that they are of."""
+        rng, hop = generator_for(0, "general", step), self.pretrained.hop
+        rows = rng.integers(len(self.lower), size=many)
+        starts = rng.integers(self.lower.shape[-1] - frames + 1, size=many)
+        pairs = list(zip(rows, starts, strict=True))
+        lower = torch.stack([self.lower[r, :, a : a + frames] for r, a in pairs])
+        return lower, torch.stack([self.audio[r, a * hop : (a + frames) * hop] for r, a in pairs])
+
+    def prior(self, encoder: Encoder, step: int) -> torch.Tensor:
+        """L_prior: mean squared distance to the pretrained embeddings; 1: as far as their mean."""
+        lower, _ = self.crops(step, min(100, self.lower.shape[-1]))
+        with torch.no_grad():
+            wanted = self.pretrained(lower)
+        return (encoder(lower) - wanted).square().mean() / self.spread
+
+    def reconstruction(self, encoder: Encoder, step: int) -> torch.Tensor:
+        """What the codec was pretrained on: 100 x squared error + STFT distance, of half seconds.
+
+        Without attention's past before the crop, and through the decoder as it is.
+        """
+        lower, x = self.crops(step, min(50, self.lower.shape[-1]), 4)
+        y = rebuilt(self.network, encoder(lower))[..., : x.shape[-1]]
+        return 100 * (y - x).square().mean() + reconstruction.stft_distance(x, y)
+
+
+def general(profile: Profile, many: int = 48, seconds: float = 2.0) -> General:
+    """`many` other sounds than those of `sounds`, with what the pretrained codec makes of them."""
+    network = l3ac.load(profile.codec)
+    network.requires_grad_(False)
+    samples = round(seconds * RATE)
+    made = [other_sounds.sound(2 * 10**6 + i, samples, RATE) for i in range(many)]
+    x = reconstruction.loud(torch.from_numpy(np.stack(made)))
+    encoder = Encoder(network)
+    with torch.inference_mode():
+        lower = torch.cat([encoder.lower(one[None]) for one in x])
+    return General(network, x.clone(), lower.clone(), encoder)
+
+
+# --- trials ---------------------------------------------------------------------------------------
+
+
+def learned(data: Dataset, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from, and (clips, 13) what is learned of them."""
+    rows, wanted = data.rows("train"), data.labels
+    if trial.only:
+        kind = data.index["style"] + " " + data.index["part"]
+        rows = rows[(kind == trial.only).to_numpy()[rows]]
+    if trial.labels == "any":
+        wanted = np.repeat(wanted.max(1, keepdims=True), wanted.shape[1], 1)
+    return rows, wanted
