@@ -70,6 +70,7 @@ lab: setup
 benchmark: setup
 	@$(BIN)/python benchmarks/speed.py
 	@$(BIN)/python benchmarks/listeners.py
+	@$(BIN)/python benchmarks/adapters.py
 
 # keeps what took hours: data/full and data/paper have to be removed by hand
 clean:

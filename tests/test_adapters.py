@@ -1,6 +1,7 @@
 """Part III: methods of adaptation against formulas written out, and a training that comes back."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_method_trains_as_many_numbers_as_its_formula_says(kind, rank, where, 
 
 def test_unfreezing_from_the_top_ends_with_the_whole_upper_half():
     rows = [set(methods.trained(adapted(Method("x", "unfreeze", n)))) for n in (1, 2, 3, 4)]
-    assert all(a < b for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a < b for a, b in pairwise(rows))
     model = adapted(Method("x", "unfreeze", 4))
     upper = {id(p) for p in model.encoder.upper_parameters()}
     assert {id(p) for p in methods.trained(model).values()} == upper
@@ -157,6 +158,28 @@ def test_nf4_is_the_nearest_of_sixteen_levels_times_the_largest_of_64_weights():
     assert 0.02 < (wanted - weight).norm() / weight.norm() < 0.2
 
 
+def test_gradients_pass_through_four_bits_also_after_an_answer():
+    """As through LoRA on the same weights in 32 bits, once those are what four bits hold."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    model, plain = (adapted(Method("x", kind, 4, BLOCK)) for kind in ("qlora", "lora"))
+    with torch.no_grad():
+        for one, other in zip(*(methods.trained(m).values() for m in (model, plain)), strict=True):
+            other.copy_(one.copy_(one + 0.05 * torch.randn_like(one)))
+    for name in methods.targets(model.encoder, BLOCK):
+        small, whole = (m.encoder.get_submodule(name).get_base_layer() for m in (model, plain))
+        whole.weight.data = dequantize_4bit(small.weight.data, small.weight.quant_state).clone()
+    assert torch.allclose(answer(model), answer(plain), atol=1e-4)
+    found = []
+    for one in (model, plain):
+        torch.manual_seed(0)  # (the head's dropout)
+        one.train()(X).square().sum().backward()
+        found.append({n: p.grad for n, p in methods.trained(one).items()})
+    for name, gradient in found[1].items():
+        gap = (found[0][name] - gradient).abs().max()
+        assert gap <= 1e-3 * gradient.abs().max(), name
+
+
 def test_the_affine_map_of_a_wrapped_layer_is_read_off_its_answers():
     model = adapted(Method("x", "dora", 4, ALL), moved=0.05)
     layer = model.encoder.get_submodule(methods.targets(model.encoder, ("pointwise",))[0])
@@ -174,7 +197,7 @@ def test_a_training_comes_back_as_it_was_and_the_same_twice(small):
     profile, data, _ = small
     method = Method("LoRA everywhere", "lora", 4, ALL, 1e-2)
     folder = training.fit(profile, data, method, 0)
-    kept = np.load(folder / "probabilities.npy")
+    kept = np.load(folder / "test.npy")
     model = training.load(profile, data, method, 0)
     clips = features.kept(profile, data, "frozen")
     again = torch.sigmoid(training.logits(model, clips, data.rows("test"))).numpy()

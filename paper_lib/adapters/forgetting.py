@@ -6,29 +6,26 @@ sound back from an adapted one's says how far that has moved from what it could.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 from l3ac.en_codec import EnCodec
-from safetensors.torch import load_file, save_file
 
 from ..codec import l3ac, reconstruction
 from ..codec.encoder import Encoder
-from ..core import machine, paths, stages
+from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
 from ..evaluation import scores
 from ..recognition import features
-from ..recognition.features import EncodedClips
+from ..recognition.model import EffectRecognizer
 from ..recognition.optimisers import Rates
 from ..sound import audio, effects, other_sounds
 from ..sound.dataset import Dataset
-from . import methods, training
+from . import training
 from .methods import METHODS, Method
 
 RATE = audio.CODEC_RATE
@@ -86,12 +83,15 @@ def sounds(data: Dataset, many: int = 6, seconds: float = 2.5) -> dict[str, torc
     Guitar: `many` of the test recordings, dry and as their last chain has them.
     """
     test = data.index.iloc[data.rows("test")]
-    names = sorted(set(test.recording), key=lambda n: generator_for(0, "given back", n).random())
+    dry = test[test.chain == effects.label(effects.DRY)]  # (not every slice's chains hold it)
+    names = sorted(set(dry.recording), key=lambda n: generator_for(0, "given back", n).random())
     each = [test[test.recording == name] for name in names[:many]]
     samples = round(min(seconds, data.audio.shape[1] / RATE) * RATE)
     others = [other_sounds.sound(10**6 + i, samples, RATE) for i in range(many)]
     found = {
-        "guitar": data.clips([one.index[one.chain == effects.label(())][0] for one in each]),
+        "guitar": data.clips(
+            [one.index[one.chain == effects.label(effects.DRY)][0] for one in each]
+        ),
         "guitar with effects": data.clips([one.index[-1] for one in each]),
         "other sounds": np.stack(others),
     }
@@ -110,9 +110,7 @@ def given_back(
     return {kind: torch.stack([one(x) for x in batch]) for kind, batch in heard.items()}
 
 
-def quality(
-    network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]
-) -> dict[str, float]:
+def quality(network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]) -> dict[str, float]:
     """SI-SDR, log-mel and STFT distance of what is given back: `si_sdr_db guitar`, ..."""
     back = given_back(network, encoder, heard)
     return {
@@ -136,9 +134,8 @@ class General:
     spread: torch.Tensor = field(init=False)  # mean square of the embeddings' deviation
 
     def __post_init__(self) -> None:
-        with torch.inference_mode():
-            embeddings = self.pretrained(self.lower)
-            self.spread = embeddings.var((0, 1)).mean()
+        with torch.no_grad():
+            self.spread = self.pretrained(self.lower).var((0, 1)).mean()
 
     def crops(self, step: int, frames: int, many: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
         """(many, channels, frames) half-way up, and the samples that they are of."""
@@ -174,20 +171,101 @@ def general(profile: Profile, many: int = 48, seconds: float = 2.0) -> General:
     made = [other_sounds.sound(2 * 10**6 + i, samples, RATE) for i in range(many)]
     x = reconstruction.loud(torch.from_numpy(np.stack(made)))
     encoder = Encoder(network)
-    with torch.inference_mode():
+    with torch.no_grad():
         lower = torch.cat([encoder.lower(one[None]) for one in x])
-    return General(network, x.clone(), lower.clone(), encoder)
+    return General(network, x, lower, encoder)
 
 
 # --- trials ---------------------------------------------------------------------------------------
 
 
-def learned(data: Dataset, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to learn from, and (clips, 13) what is learned of them."""
-    rows, wanted = data.rows("train"), data.labels
+def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Lesson:
+    """What a trial hears, and what it is judged by beside the labels."""
+    usual = training.lesson(data)
+    rows, wanted = usual.train, usual.wanted
     if trial.only:
-        kind = data.index["style"] + " " + data.index["part"]
-        rows = rows[(kind == trial.only).to_numpy()[rows]]
+        kind = (data.index["style"] + " " + data.index["part"]).to_numpy()
+        rows = rows[kind[rows] == trial.only]
     if trial.labels == "any":
         wanted = np.repeat(wanted.max(1, keepdims=True), wanted.shape[1], 1)
-    return rows, wanted
+    if general is None:
+        return replace(usual, train=rows, wanted=wanted)
+
+    def also(model: EffectRecognizer, step: int) -> torch.Tensor:
+        if trial.prior:
+            return trial.prior * general.prior(model.encoder, step)
+        return trial.rebuild * general.reconstruction(model.encoder, step)
+
+    return replace(usual, train=rows, wanted=wanted, also=also)
+
+
+def stage(profile: Profile, data: Dataset, trial: Trial) -> stages.Stage:
+    """data/<profile>/adapters/trial_<name>: what a trial leaves; one training seed."""
+    parameters = {name: getattr(profile, name) for name in training.PARAMETERS}
+    folder = paths.data(profile.profile) / "adapters" / f"trial_{training.slug(trial.name)}"
+    inputs = training.inputs(profile, data, 0)
+    return stages.Stage("trial", folder, parameters | asdict(trial), inputs, threads=1)
+
+
+def fit(profile: Profile, folder: Path, trial: Trial) -> Path:
+    """Train as the trial says, if that has not been done; its folder."""
+    data = Dataset(folder)
+    made = stage(profile, data, trial)
+    with made.opened() as work:
+        if work:
+            machine.make_deterministic(1)
+            clips = features.kept(profile, data, "frozen")
+            model = _model(profile, data, trial)
+            rates = Rates(
+                trial.method.rate,
+                profile.upper_head_rate * trial.head_rate,
+                trial.method.muon,
+                0.98,
+                trial.weight_decay,
+            )
+            run = replace(
+                profile,
+                adapter_epochs=max(1, round(profile.adapter_epochs * trial.epochs)),
+                upper_seconds=0.0 if trial.whole else profile.upper_seconds,
+            )
+            other = general(profile) if trial.prior or trial.rebuild else None
+            heard = lesson(data, trial, other)
+            history = training.train(clips, model, rates, run, heard, profile.seed)
+            made.finish(training.save(model, clips, data, history, work))
+    return made.folder
+
+
+def _model(profile: Profile, data: Dataset, trial: Trial) -> EffectRecognizer:
+    model = training.starting_point(profile, data, trial.method, 0)
+    if trial.dropout >= 0:
+        model.head.layers[2].p = trial.dropout
+    return model
+
+
+def load(profile: Profile, data: Dataset, trial: Trial) -> EffectRecognizer:
+    """The model of a finished trial."""
+    folder = stage(profile, data, trial).folder
+    stages.require(folder, "14_what_is_forgotten", dataset=data.content)
+    return training.restored(_model(profile, data, trial), folder)
+
+
+def fit_all(profile: Profile, data: Dataset, trials: tuple[Trial, ...]) -> None:
+    """Every trial, a core each."""
+    features.kept(profile, data, "frozen")  # (once for all)
+    parallel.each(fit, [(profile, data.folder, trial) for trial in trials], "trials")
+
+
+def judged(
+    profile: Profile, data: Dataset, models: dict[str, tuple[EffectRecognizer, Path]]
+) -> pd.DataFrame:
+    """A row a model: macro-F1 on validation, and how well each kind of sound is given back.
+
+    models: name -> the model, and the folder of its training ("pretrained" may have none).
+    """
+    network, heard, rows = l3ac.load(profile.codec), sounds(data), []
+    truth = data.labels[data.rows("validation")]
+    for name, (model, folder) in models.items():
+        said = np.load(folder / "validation.npy") > 0.5
+        macro = scores.scores(truth, said)["macro_f1"]
+        rows.append({"name": name, "macro_f1": macro} | quality(network, model.encoder, heard))
+    return pd.DataFrame(rows)

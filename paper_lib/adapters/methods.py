@@ -55,11 +55,26 @@ METHODS = (
     Method("LoRA + pointwise 16", "lora", 16, ALL, 1e-2),
     Method("LoRA + pointwise 64", "lora", 64, ALL, 1e-2),
     Method("DoRA + pointwise 4", "dora", 4, ALL, 1e-2),
-    # (bitsandbytes wants a multiple of 32 outputs on a CPU: the feed-forward has 682)
-    Method("QLoRA attention 16", "qlora", 16, ATTENTION, 1e-2),
+    Method("QLoRA + feed-forward 16", "qlora", 16, BLOCK, 1e-2),
     Method("IA3", "ia3", 0, ALL, 1e-2),
     Method("bottlenecks 16", "bottleneck", 16, BLOCK, 1e-2),
     Method("prefix 8", "prefix", 8, ATTENTION, 1e-2),
+)
+
+# what a short run compares: one of each kind, LoRA at more than one place and rank
+FEW = (
+    "head only",
+    "biases",
+    "full, Muon",
+    "LoRA attention 4",
+    "LoRA attention 16",
+    "LoRA attention 128",
+    "LoRA + pointwise 4",
+    "LoRA + pointwise 64",
+    "QLoRA + feed-forward 16",
+    "IA3",
+    "bottlenecks 16",
+    "prefix 8",
 )
 
 
@@ -167,6 +182,9 @@ def _quantise(encoder: Encoder, where: tuple[str, ...]) -> None:
         size = plain.in_features, plain.out_features
         small = Linear4bit(*size, plain.bias is not None, torch.float32, quant_type="nf4")
         small.load_state_dict(plain.state_dict())
+        # On processors with AVX512-BF16 the first answer in eval mode would repack the weights for
+        # a kernel that rounds to 16 bits and passes no gradient on, in training too.
+        small.support_avx512bf16_for_cpu = False
         setattr(parent, name, small.to("cpu"))
     encoder.is_loaded_in_4bit = True  # (asked by peft)
 

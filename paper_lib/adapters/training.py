@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -13,10 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from ..codec import l3ac
 from ..codec.encoder import Encoder
-from ..core import loop, machine, paths, stages
+from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..evaluation import intervals
 from ..recognition import features, finetune
+from ..recognition.features import EncodedClips
 from ..recognition.head import bce, load_head, validation_scores
 from ..recognition.model import EffectRecognizer
 from ..recognition.optimisers import Rates, optimisers, warm_cosine
@@ -39,32 +42,49 @@ def own_weights(model: EffectRecognizer) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone() for name, value in own.items()}
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a training hears, what it is to answer, and what else it is judged by."""
+
+    train: np.ndarray  # rows
+    judged: np.ndarray  # rows, for the curve
+    wanted: np.ndarray  # (clips, 13)
+    # (model, step) -> a further loss
+    also: Callable[[EffectRecognizer, int], torch.Tensor] | None = None
+
+
+def lesson(data: Dataset) -> Lesson:
+    """All training clips and their labels; every third validation clip, for the curve."""
+    return Lesson(data.rows("train"), data.rows("validation")[::3], data.labels)
+
+
 def train(
-    clips: features.EncodedClips,
+    clips: EncodedClips,
     model: EffectRecognizer,
     rates: Rates,
     profile: Profile,
-    rows: tuple[np.ndarray, np.ndarray],
+    heard: Lesson,
     seed: int,
 ) -> pd.DataFrame:
-    """Train `model` in place (Eq. 4) on rows to learn from; its history, judged on the others.
+    """Train `model` in place (Eq. 4); its history.
 
     All methods hear the same excerpts in the same order. The rate falls to nought, and the last
     epoch is the one that counts: nothing is chosen.
     """
     examples, per_epoch = loop.shuffled(
-        rows[0], profile.upper_batch, seed, "adapt", heard=profile.adapter_clips
+        heard.train, profile.upper_batch, seed, "adapt", heard=profile.adapter_clips
     )
-    whole = clips.clips(rows[0][:1]).shape[-1]
+    whole = clips.activations.shape[-1]
     length = round(profile.upper_seconds / profile.slice_seconds * whole)
 
-    def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+    def loss(model: EffectRecognizer, part: np.ndarray, step: int) -> torch.Tensor:
         key = (seed, "excerpt", step // per_epoch + 1)
         x = finetune.excerpts(clips, part, length, key)
-        return bce(model(x), torch.from_numpy(clips.labels[part]))
+        found = bce(model(x), torch.from_numpy(heard.wanted[part]))
+        return found if heard.also is None else found + heard.also(model, step)
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
-        return validation_scores(logits(model, clips, rows[1]), clips.labels[rows[1]])
+        return validation_scores(logits(model, clips, heard.judged), clips.labels[heard.judged])
 
     steppers = optimisers(list(methods.trained(model).values()), model.head, rates)
     steps = profile.adapter_epochs * per_epoch
@@ -74,7 +94,7 @@ def train(
     return loop.train(task, plan).history.assign(steps=lambda h: h.epoch * per_epoch)
 
 
-def logits(model: EffectRecognizer, clips: features.EncodedClips, rows: np.ndarray) -> torch.Tensor:
+def logits(model: EffectRecognizer, clips: EncodedClips, rows: np.ndarray) -> torch.Tensor:
     """(rows, 13) of an adapted model, without dropout."""
     statistics = features.statistics_of(model.encoder.eval(), clips, rows)
     return finetune.head_logits(model, statistics)
@@ -83,21 +103,40 @@ def logits(model: EffectRecognizer, clips: features.EncodedClips, rows: np.ndarr
 # --- stages ---------------------------------------------------------------------------------------
 
 
+def inputs(profile: Profile, data: Dataset, seed: int) -> dict[str, str]:
+    """The hashes of what every training here begins with."""
+    head = paths.model(profile.profile, "frozen", seed % profile.head_seeds)
+    before = {"embedding": paths.embedding(profile.profile, "frozen"), "head": head}
+    found = {
+        name: stages.require(folder, "02_frozen_embeddings", dataset=data.content)["content"]
+        for name, folder in before.items()
+    }
+    return found | {"dataset": data.content, "codec": l3ac.weights_name(profile.codec)}
+
+
+PARAMETERS = (
+    "adapter_clips",
+    "adapter_epochs",
+    "upper_batch",
+    "upper_seconds",
+    "upper_head_rate",
+    "warmup",
+    "seed",
+    "pooling",
+)
+
+
 def stage(profile: Profile, data: Dataset, method: Method, seed: int) -> stages.Stage:
     """data/<profile>/adapters/<method>_<seed>: what one training of one method leaves."""
-    names = ("adapter_clips", "adapter_epochs", "upper_batch", "upper_seconds", "upper_head_rate")
-    parameters = {name: getattr(profile, name) for name in (*names, "warmup", "seed", "pooling")}
-    head = paths.model(profile.profile, "frozen", seed % profile.head_seeds)
-    inputs = {
-        "dataset": data.content,
-        "embedding": (stages.read(paths.embedding(profile.profile, "frozen")) or {})["content"],
-        "head": (stages.read(head) or {})["content"],
-        "codec": l3ac.weights_name(profile.codec),
-    }
-    slug = method.name.replace(" ", "_").replace(",", "").replace("+_", "")
-    folder = paths.data(profile.profile) / "adapters" / f"{slug}_{seed}"
+    parameters = {name: getattr(profile, name) for name in PARAMETERS}
+    folder = paths.data(profile.profile) / "adapters" / f"{slug(method.name)}_{seed}"
     own = parameters | asdict(method) | {"training_seed": seed}
-    return stages.Stage("adapted", folder, own, inputs, threads=1)
+    return stages.Stage("adapted", folder, own, inputs(profile, data, seed), threads=1)
+
+
+def slug(name: str) -> str:
+    """`LoRA + pointwise 4` -> LoRA_pointwise_4, for a folder."""
+    return "_".join(re.findall(r"[A-Za-z0-9.]+", name))
 
 
 def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
@@ -106,59 +145,65 @@ def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
     with made.opened() as work:
         if work:
             machine.make_deterministic(1)
-            clips, rows = features.kept(profile, data, "frozen"), judged(data)
+            clips = features.kept(profile, data, "frozen")
             model = starting_point(profile, data, method, seed)
             rates = Rates(method.rate, profile.upper_head_rate, method.muon, 0.98)
-            history = train(clips, model, rates, profile, rows, profile.seed + seed)
-            answers = torch.sigmoid(logits(model, clips, data.rows("test"))).numpy()
-            save_file(own_weights(model), work / "adapter.safetensors")
-            history.to_csv(work / "history.csv", index=False)
-            np.save(work / "probabilities.npy", answers)
-            made.finish(stages.array_digest(answers))
+            history = train(clips, model, rates, profile, lesson(data), profile.seed + seed)
+            made.finish(save(model, clips, data, history, work))
     return made.folder
 
 
-def judged(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The training clips, and every third validation clip: for the curve, not for a choice."""
-    return data.rows("train"), data.rows("validation")[::3]
+def save(
+    model: EffectRecognizer, clips: EncodedClips, data: Dataset, history: pd.DataFrame, work: Path
+) -> str:
+    """What a training leaves, in the folder `work`: adapter, history, answers. Their hash."""
+    save_file(own_weights(model), work / "adapter.safetensors")
+    history.to_csv(work / "history.csv", index=False)
+    said = {}
+    for split in ("validation", "test"):
+        said[split] = torch.sigmoid(logits(model, clips, data.rows(split))).numpy()
+        np.save(work / f"{split}.npy", said[split])
+    return stages.array_digest(*said.values())
 
 
 def load(profile: Profile, data: Dataset, method: Method, seed: int = 0) -> EffectRecognizer:
     """The model of a finished training, its adapter attached."""
     folder = stage(profile, data, method, seed).folder
     stages.require(folder, "13_how_little_has_to_be_trained", dataset=data.content)
-    model = starting_point(profile, data, method, seed)
+    return restored(starting_point(profile, data, method, seed), folder)
+
+
+def restored(model: EffectRecognizer, folder: Path) -> EffectRecognizer:
+    """`model`, in place, with the weights that a training left in `folder`."""
     state = load_file(folder / "adapter.safetensors")
-    missing = set(own_weights(model)) ^ set(state)
-    assert not missing, missing
+    if set(own_weights(model)) != set(state):
+        raise PaperError(f"the adapter in {folder.name} is of another method than asked for.")
     model.load_state_dict(state, strict=False)
-    return model
+    return model.eval()
 
 
-def fit_all(profile: Profile, data: Dataset, chosen: tuple[Method, ...] = METHODS) -> pd.DataFrame:
+def chosen(profile: Profile) -> tuple[Method, ...]:
+    """The methods that a profile compares: all of them, or few (`methods.FEW`)."""
+    few = profile.adapter_methods == "few"
+    return tuple(m for m in METHODS if not few or m.name in methods.FEW)
+
+
+def fit_all(
+    profile: Profile, data: Dataset, compared: tuple[Method, ...] = METHODS
+) -> pd.DataFrame:
     """Every method with `adapter_seeds` seeds, a core each; one row an epoch."""
-    jobs = [(method, seed) for seed in range(profile.adapter_seeds) for method in chosen]
-    jobs.sort(key=lambda job: -cost(job[0]))  # (long ones first)
-    fitted = joblib.Parallel(machine.cores())(
-        joblib.delayed(_fit)(profile, data.folder, *job) for job in jobs
-    )
+    jobs = [(method, seed) for method in compared for seed in range(profile.adapter_seeds)]
+    features.kept(profile, data, "frozen")  # (once for all)
+    fitted = parallel.each(_fit, [(profile, data.folder, *job) for job in jobs], "adapting")
     each = [
         pd.read_csv(folder / "history.csv").assign(method=method.name, seed=seed)
         for folder, (method, seed) in zip(fitted, jobs, strict=True)
     ]
-    place = {method.name: i for i, method in enumerate(chosen)}
-    order = lambda column: column.map(place) if column.name == "method" else column
-    found = pd.concat(each, ignore_index=True)
-    return found.sort_values(["method", "seed", "epoch"], key=order, ignore_index=True)
+    return pd.concat(each, ignore_index=True)
 
 
 def _fit(profile: Profile, folder: Path, method: Method, seed: int) -> Path:
     return fit(profile, Dataset(folder), method, seed)
-
-
-def cost(method: Method) -> int:
-    """A rank of how long a step takes: whether gradients go through attention, units, or all."""
-    return 2 * ("pointwise" in method.where or method.kind in ("bias", "unfreeze")) + method.rank
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -201,11 +246,11 @@ def size(profile: Profile, data: Dataset, method: Method) -> dict[str, float]:
 def answers(profile: Profile, data: Dataset, method: Method) -> np.ndarray:
     """(seeds, test clips, 13) 0/1 of a method's finished trainings."""
     folders = [stage(profile, data, method, s).folder for s in range(profile.adapter_seeds)]
-    return np.stack([np.load(f / "probabilities.npy") > 0.5 for f in folders]).astype(int)
+    return np.stack([np.load(f / "test.npy") > 0.5 for f in folders]).astype(int)
 
 
 def table(
-    profile: Profile, data: Dataset, seconds: pd.Series, chosen: tuple[Method, ...] = METHODS
+    profile: Profile, data: Dataset, seconds: pd.Series, compared: tuple[Method, ...] = METHODS
 ) -> pd.DataFrame:
     """A row a method: what it trains, what that costs, and macro-F1 on the test recordings.
 
@@ -214,12 +259,14 @@ def table(
     """
     rows, test = [], data.rows("test")
     truth, recordings = data.labels[test], data.index.recording.to_numpy()[test]
-    for method in chosen:
+    for method in compared:
         said = answers(profile, data, method)
         lo, hi = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)[
             "macro_f1"
         ]
-        row = {"method": method.name, "rank": method.rank} | size(profile, data, method)
+        row = {"method": method.name, "kind": method.kind, "rank": method.rank} | size(
+            profile, data, method
+        )
         row |= {"seconds_per_step": seconds.get(method.name), "seeds": len(said)}
         macro = intervals.mean_score(truth, said)["macro_f1"]
         rows.append(row | {"macro_f1": macro, "lo": lo, "hi": hi})

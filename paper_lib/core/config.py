@@ -173,7 +173,8 @@ class Recipes:
 class Adapters:
     """Part III, notebooks 13 and on."""
 
-    adapter_epochs: Positive = 8  # of each way to adapt the encoder
+    adapter_methods: Literal["few", "all"] = "few"  # ways to adapt the encoder that are compared
+    adapter_epochs: Positive = 10  # of each
     adapter_clips: Count = 2016  # clips an epoch, drawn anew (0: the whole training set)
     adapter_seeds: Positive = 1  # trainings of each
 

@@ -52,6 +52,20 @@ def shards(
     return list(paths.values())
 
 
+def each(work: Callable, items: list[Item], label: str) -> list:
+    """`work(*item)` of every item, a core each, with a progress bar; the answers in order.
+
+    For work that keeps its own results (stages): a killed run goes on with what is missing.
+    """
+    with tqdm(total=len(items), desc=label, unit="run") as bar:
+        found = []
+        jobs = (joblib.delayed(work)(*item) for item in items)
+        for answer in joblib.Parallel(machine.cores(), return_as="generator")(jobs):
+            found.append(answer)
+            bar.update(1)
+    return found
+
+
 def _whole(path: Path) -> bool:
     """Is the shard there and undamaged?
 
