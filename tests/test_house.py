@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import pyplot as plt
 
 from paper_lib import PaperError
 from paper_lib.app import notebooks
@@ -339,6 +340,30 @@ def test_verify_tells_equal_near_far_and_altered(published):
         verify.verify("tiny")
 
 
+def test_a_picture_of_words_alone_that_is_drawn_otherwise_is_near(published):
+    frame = pd.DataFrame({"step": ["rendering", "head"], "notebook": ["01", "02"]})
+    out = published({"figure_words": frame})
+    (paths.reference("tiny") / "figure_words.png").write_bytes(b"as it was drawn")
+    record = paths.reference("tiny") / "manifest.json"
+    known = json.loads(record.read_text())
+    known["artefacts"]["figure_words.png"] = {"sha256": "0", "notebook": "04"}
+    record.write_text(json.dumps(known))
+    figure, _ = plt.subplots()
+    out.figure("figure_words", figure, frame)
+    verdicts = verify.verify("tiny").set_index("artefact").verdict
+    assert verdicts["figure_words.csv"] == "equal"
+    assert verdicts["figure_words.png"] == "within tolerance"
+
+
+def test_a_curve_of_another_number_of_points_stands_for_the_same(published):
+    points = lambda *recall: pd.DataFrame({"model": "a", "effect": "reverb (12)", "recall": recall})
+    out = published({"figure_precision_recall": points(0.1, 0.5, 0.9)})
+    out.table("figure_precision_recall", points(0.2, 0.8).assign(effect="reverb (14)"))
+    assert set(verify.verify("tiny").verdict) == {"same points"}
+    out.table("figure_precision_recall", points(0.2, 0.8).assign(effect="chorus (12)"))
+    assert set(verify.verify("tiny").verdict) == {"different"}
+
+
 def test_losing_half_of_the_fine_tuning_gain_fails_verify(published):
     """In quick's published tables: half-way back to frozen is `different`, in Tables 2 and 3."""
     names = {"table_2_overall": "macro_f1", "table_3_per_class": "f1"}
@@ -388,8 +413,6 @@ def test_the_published_notebook_04_shows_the_published_table_2():
 
 
 def test_a_figure_is_the_same_bytes_every_time():
-    from matplotlib import pyplot as plt
-
     files = []
     for name in ("one", "two"):
         out = writer.Report(config.load("tiny", profile=name), "x")

@@ -19,7 +19,7 @@ from ..codec.encoder import Encoder
 from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
-from ..evaluation import scores
+from ..evaluation import intervals, scores
 from ..recognition import features
 from ..recognition.model import EffectRecognizer
 from ..recognition.optimisers import Rates
@@ -50,21 +50,27 @@ class Trial:
     labels: str = ""  # "any": every label says whether there is any effect
 
 
+RECIPE = Trial("the recipe")
+# what the guide advises against forgetting, one change at a time
 MITIGATIONS = (
-    Trial("the recipe"),
+    RECIPE,
     Trial("a tenth of the rate", replace(FULL, rate=FULL.rate / 10), head_rate=0.1),
     Trial("a hundredth of the rate", replace(FULL, rate=FULL.rate / 100), head_rate=0.01),
     Trial("a quarter of the epochs", epochs=0.25),
     Trial("weight decay 0.1", weight_decay=0.1),
     Trial("dropout 0.5", dropout=0.5),
     Trial("no augmentation", whole=True),
-    Trial("prior 0.1", prior=0.1),
-    Trial("prior 1", prior=1.0),
-    Trial("prior 10", prior=10.0),
-    Trial("prior 100", prior=100.0),
-    Trial("reconstruction 0.1", rebuild=0.1),
-    Trial("reconstruction 1", rebuild=1.0),
-    Trial("reconstruction 10", rebuild=10.0),
+)
+PRIORS = tuple(Trial(f"prior {weight:g}", prior=weight) for weight in (0.1, 1.0, 10.0, 100.0))
+REBUILDING = tuple(
+    Trial(f"reconstruction {weight:g}", rebuild=weight) for weight in (0.1, 1.0, 10.0)
+)
+# the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
+PITFALLS = (
+    Trial("rate ten times too high", replace(FULL, rate=10 * FULL.rate), head_rate=10.0),
+    Trial("three times as long", epochs=3.0),
+    Trial("one style alone", only="Jazz comp"),
+    Trial("labels too generic", labels="any"),
 )
 
 
@@ -185,7 +191,7 @@ def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Les
     rows, wanted = usual.train, usual.wanted
     if trial.only:
         kind = (data.index["style"] + " " + data.index["part"]).to_numpy()
-        rows = rows[kind[rows] == trial.only]
+        rows = np.resize(rows[kind[rows] == trial.only], len(rows))  # (as many steps)
     if trial.labels == "any":
         wanted = np.repeat(wanted.max(1, keepdims=True), wanted.shape[1], 1)
     if general is None:
@@ -201,7 +207,8 @@ def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Les
 
 def stage(profile: Profile, data: Dataset, trial: Trial) -> stages.Stage:
     """data/<profile>/adapters/trial_<name>: what a trial leaves; one training seed."""
-    parameters = {name: getattr(profile, name) for name in training.PARAMETERS}
+    parameters = {name: getattr(profile, name) for name in (*training.PARAMETERS, "trial_epochs")}
+    del parameters["adapter_epochs"]
     folder = paths.data(profile.profile) / "adapters" / f"trial_{training.slug(trial.name)}"
     inputs = training.inputs(profile, data, 0)
     return stages.Stage("trial", folder, parameters | asdict(trial), inputs, threads=1)
@@ -225,7 +232,7 @@ def fit(profile: Profile, folder: Path, trial: Trial) -> Path:
             )
             run = replace(
                 profile,
-                adapter_epochs=max(1, round(profile.adapter_epochs * trial.epochs)),
+                adapter_epochs=max(1, round(profile.trial_epochs * trial.epochs)),
                 upper_seconds=0.0 if trial.whole else profile.upper_seconds,
             )
             other = general(profile) if trial.prior or trial.rebuild else None
@@ -255,17 +262,25 @@ def fit_all(profile: Profile, data: Dataset, trials: tuple[Trial, ...]) -> None:
     parallel.each(fit, [(profile, data.folder, trial) for trial in trials], "trials")
 
 
-def judged(
-    profile: Profile, data: Dataset, models: dict[str, tuple[EffectRecognizer, Path]]
-) -> pd.DataFrame:
-    """A row a model: macro-F1 on validation, and how well each kind of sound is given back.
+def answered(folder: Path) -> np.ndarray:
+    """(validation clips, 13) 0/1 of a finished training."""
+    return (np.load(folder / "validation.npy") > 0.5).astype(int)
 
-    models: name -> the model, and the folder of its training ("pretrained" may have none).
+
+def judged(
+    profile: Profile, data: Dataset, models: dict[str, tuple[Encoder, np.ndarray]]
+) -> pd.DataFrame:
+    """A row a model: macro-F1 on validation with its interval, and how well sounds come back.
+
+    models: name -> its encoder, and its 0/1 answers (validation clips, 13).
     """
     network, heard, rows = l3ac.load(profile.codec), sounds(data), []
-    truth = data.labels[data.rows("validation")]
-    for name, (model, folder) in models.items():
-        said = np.load(folder / "validation.npy") > 0.5
+    where = data.rows("validation")
+    truth, recordings = data.labels[where], data.index.recording.to_numpy()[where]
+    for name, (encoder, said) in models.items():
+        ends = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)
+        lo, hi = ends["macro_f1"]
         macro = scores.scores(truth, said)["macro_f1"]
-        rows.append({"name": name, "macro_f1": macro} | quality(network, model.encoder, heard))
+        row = {"name": name, "macro_f1": macro, "lo": lo, "hi": hi}
+        rows.append(row | quality(network, encoder, heard))
     return pd.DataFrame(rows)

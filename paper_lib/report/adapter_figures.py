@@ -21,7 +21,7 @@ KINDS = {
 def adapters(table: pd.DataFrame) -> plt.Figure:
     """Macro-F1 over the number of trained weights; the floor, the ceiling, and nine tenths up.
 
-    table: method, kind, trained_parameters, macro_f1, lo, hi; a row "head only", a row "full, Muon".
+    table: method, kind, trained_parameters, macro_f1, lo, hi; rows "head only", "full, Muon".
     """
     by_name = table.set_index("method").macro_f1
     floor, ceiling = by_name["head only"], by_name["full, Muon"]
