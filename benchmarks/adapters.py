@@ -32,7 +32,7 @@ def seconds_per_step(method: methods.Method) -> float:
     frames = round(run.upper_seconds * 16_000 / model.encoder.hop)
     x = torch.randn(run.upper_batch, 128, frames, generator=torch.Generator().manual_seed(0))
     y = torch.zeros(run.upper_batch, 13)
-    rates = Rates(method.rate, run.upper_head_rate, method.muon)
+    rates = Rates(method.rate, run.adapter_head_rate, method.muon)
     steppers, found = optimisers(list(methods.trained(model).values()), model.head, rates), []
     for _ in range(STEPS):
         start = time.perf_counter()

@@ -1,17 +1,23 @@
 """Part III: methods of adaptation against formulas written out, and a training that comes back."""
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional as F
 
-from paper_lib.adapters import methods
+from paper_lib.adapters import forgetting, methods, training
+from paper_lib.adapters.forgetting import Trial
 from paper_lib.adapters.methods import ALL, ATTENTION, BLOCK, METHODS, Method
-from paper_lib.codec import encoder, l3ac
+from paper_lib.codec import encoder, l3ac, reconstruction
+from paper_lib.core import config
+from paper_lib.evaluation import guide
+from paper_lib.recognition import features
 from paper_lib.recognition.head import Head
 from paper_lib.recognition.model import EffectRecognizer
 
@@ -191,9 +197,6 @@ def test_the_affine_map_of_a_wrapped_layer_is_read_off_its_answers():
 
 
 def test_a_training_comes_back_as_it_was_and_the_same_twice(small):
-    from paper_lib.adapters import training
-    from paper_lib.recognition import features
-
     profile, data, _ = small
     method = Method("LoRA everywhere", "lora", 4, ALL, 1e-2)
     folder = training.fit(profile, data, method, 0)
@@ -206,3 +209,83 @@ def test_a_training_comes_back_as_it_was_and_the_same_twice(small):
     for file in folder.iterdir():
         file.unlink()
     assert (training.fit(profile, data, method, 0) / "provenance.json").read_text() == record
+
+
+# --- what is forgotten ----------------------------------------------------------------------------
+
+
+def test_what_comes_back_from_the_pretrained_encoder_is_what_the_codec_gives(small):
+    profile, data, _ = small
+    network, heard = l3ac.load(profile.codec), forgetting.sounds(data, 2)
+    back = forgetting.given_back(network, encoder.Encoder(network), heard)
+    for kind, x in heard.items():
+        wanted, _ = reconstruction.encode_decode(network, x)
+        assert torch.allclose(back[kind], wanted, atol=1e-4), kind
+        assert x.abs().amax(-1).sub(0.5).abs().max() < 1e-4
+
+
+def test_the_prior_is_nought_at_the_start_and_one_for_who_knows_only_the_mean():
+    general = forgetting.general(config.load("tiny"), many=12, seconds=1.0)
+    assert general.prior(general.pretrained, 3) < 1e-9
+    with torch.no_grad():
+        mean = general.pretrained(general.lower).mean((0, 1))
+    constant = lambda lower: mean.expand(len(lower), lower.shape[-1], -1)
+    priors = [float(general.prior(constant, step)) for step in range(20)]
+    assert abs(np.mean(priors) - 1) < 0.25
+    lower, x = general.crops(5, 30, 4)  # the samples are those that the activations are of
+    hop = general.pretrained.hop
+    assert lower.shape == (4, 128, 30) and x.shape == (4, 30 * hop)
+    whole = general.pretrained.lower(general.audio)
+    assert (whole - general.lower).abs().max() < 1e-4
+
+
+def test_a_trial_changes_what_it_says(small):
+    profile, data, _ = small
+    usual = training.lesson(data)
+    style = forgetting.commonest_style(data)
+    one = forgetting.lesson(data, Trial("x", one_style=True), None)
+    assert len(one.train) == len(usual.train)
+    assert set(forgetting.styles(data)[one.train]) == {style}
+    assert set(one.train) <= set(usual.train)
+    generic = forgetting.lesson(data, Trial("x", labels="any"), None).wanted
+    assert np.array_equal(generic.min(1), data.labels.max(1)) and not generic[:, 0].all()
+    whole = forgetting.general(profile, many=4, seconds=1.0)
+    asked = [
+        forgetting.lesson(data, t, whole).also
+        for t in (Trial("p", prior=2.0), Trial("r", rebuild=2.0))
+    ]
+    model = recognizer()
+    with torch.no_grad():
+        assert asked[0](model, 0) == 0
+        once = whole.reconstruction(model.encoder, 0)
+        assert torch.isclose(asked[1](model, 0), 2 * once) and once > 0.1
+
+
+def test_a_trial_with_a_prior_stays_nearer_to_what_it_was(small):
+    profile, data, _ = small
+    head = {"adapter_head_rate": 1e-3, "trial_epochs": 2, "adapter_clips": 160}
+    run = replace(profile, **head)
+    distances = {}
+    for trial in (forgetting.RECIPE, Trial("prior 100", prior=100.0)):
+        folder = forgetting.fit(run, data.folder, trial)
+        model = forgetting.load(run, data, trial)
+        distances[trial.name] = forgetting.general(run, 6, 1.0).prior(model.encoder, 0).item()
+        assert forgetting.answered(folder).shape == (len(data.rows("validation")), 13)
+    assert 0 < distances["prior 100"] < 0.7 * distances["the recipe"]
+
+
+def test_the_guide_s_ledger_tells_right_from_wrong():
+    names = ["head only", "full, Muon", *(f"LoRA attention {r}" for r in (4, 16, 128))]
+    scores = pd.DataFrame({"macro_f1": [0.5, 0.7, 0.52, 0.62, 0.69]}, index=names)
+    trials = ["the recipe", *guide.Guide().mitigations, "prior 10"]
+    left = pd.DataFrame({"kept other sounds": 0.5, "macro_f1": 0.7}, index=[*names, *trials])
+    left.loc["prior 10", "kept other sounds"] = 0.95
+    left.loc["weight decay 0.1", "kept other sounds"] = 0.6
+    wrong = ["the recipe", "rate ten times too high", "three times as long", "one style alone"]
+    pitfalls = pd.DataFrame({"macro_f1": [0.7, 0.3, 0.8, 0.5, 0.1], "other styles": 0.4},
+                            index=[*wrong, "labels too generic"])  # fmt: skip
+    table = guide.ledger(guide.Adapted(scores, left, pitfalls)).set_index("id").verdict
+    right = {"guide_savings", "guide_memory", "guide_rank_4", "guide_rank_16", "guide_rank_128",
+             "guide_ranks", "guide_prior", "guide_weight_decay_0.1", "guide_rate",
+             "guide_generic"}  # fmt: skip
+    assert len(table) >= 16 and set(table.index[table == "reproduced"]) == right

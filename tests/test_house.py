@@ -170,7 +170,8 @@ def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
     """A stage that has to be made shows a progress bar; one that is there does not."""
     bars = re.compile(
         r"render_dataset|embed_dataset|features\.kept|fit_heads|fit_networks|fit_svm|"
-        r"finetune\.(finetune|predict)|experiments\.variant|as_it_is\(|recipes\.compare|pretrain\("
+        r"finetune\.(finetune|predict)|experiments\.variant|as_it_is\(|recipes\.compare|pretrain\(|"
+        r"\.fit(_all)?\("
     )
     for cell in nbformat.read(path, 4).cells:
         if cell.source.startswith("# NBVAL_CHECK_OUTPUT"):

@@ -46,7 +46,7 @@ class Trial:
     whole: bool = False  # whole clips, the same each epoch, instead of excerpts drawn anew
     prior: float = 0.0  # lambda of L_prior: other embeddings than the pretrained encoder's
     rebuild: float = 0.0  # lambda of the reconstruction, trained on jointly
-    only: str = ""  # one style and part: the training recordings that are heard
+    one_style: bool = False  # only recordings of one style and part are heard, as many steps
     labels: str = ""  # "any": every label says whether there is any effect
 
 
@@ -69,7 +69,7 @@ REBUILDING = tuple(
 PITFALLS = (
     Trial("rate ten times too high", replace(FULL, rate=10 * FULL.rate), head_rate=10.0),
     Trial("three times as long", epochs=3.0),
-    Trial("one style alone", only="Jazz comp"),
+    Trial("one style alone", one_style=True),
     Trial("labels too generic", labels="any"),
 )
 
@@ -189,9 +189,8 @@ def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Les
     """What a trial hears, and what it is judged by beside the labels."""
     usual = training.lesson(data)
     rows, wanted = usual.train, usual.wanted
-    if trial.only:
-        kind = (data.index["style"] + " " + data.index["part"]).to_numpy()
-        rows = np.resize(rows[kind[rows] == trial.only], len(rows))  # (as many steps)
+    if trial.one_style:
+        rows = np.resize(rows[styles(data)[rows] == commonest_style(data)], len(rows))
     if trial.labels == "any":
         wanted = np.repeat(wanted.max(1, keepdims=True), wanted.shape[1], 1)
     if general is None:
@@ -203,6 +202,17 @@ def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Les
         return trial.rebuild * general.reconstruction(model.encoder, step)
 
     return replace(usual, train=rows, wanted=wanted, also=also)
+
+
+def styles(data: Dataset) -> np.ndarray:
+    """(clips,) style and part of each clip, such as `Jazz comp`."""
+    return (data.index["style"] + " " + data.index["part"]).to_numpy()
+
+
+def commonest_style(data: Dataset) -> str:
+    """That of most training clips; of equals the first by name."""
+    names, counts = np.unique(styles(data)[data.rows("train")], return_counts=True)
+    return str(names[counts.argmax()])
 
 
 def stage(profile: Profile, data: Dataset, trial: Trial) -> stages.Stage:
@@ -225,7 +235,7 @@ def fit(profile: Profile, folder: Path, trial: Trial) -> Path:
             model = _model(profile, data, trial)
             rates = Rates(
                 trial.method.rate,
-                profile.upper_head_rate * trial.head_rate,
+                profile.adapter_head_rate * trial.head_rate,
                 trial.method.muon,
                 0.98,
                 trial.weight_decay,

@@ -119,7 +119,7 @@ PARAMETERS = (
     "adapter_epochs",
     "upper_batch",
     "upper_seconds",
-    "upper_head_rate",
+    "adapter_head_rate",
     "warmup",
     "seed",
     "pooling",
@@ -147,7 +147,7 @@ def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
             machine.make_deterministic(1)
             clips = features.kept(profile, data, "frozen")
             model = starting_point(profile, data, method, seed)
-            rates = Rates(method.rate, profile.upper_head_rate, method.muon, 0.98)
+            rates = Rates(method.rate, profile.adapter_head_rate, method.muon, 0.98)
             history = train(clips, model, rates, profile, lesson(data), profile.seed + seed)
             made.finish(save(model, clips, data, history, work))
     return made.folder

@@ -177,6 +177,7 @@ class Adapters:
     adapter_epochs: Positive = 10  # of each
     adapter_clips: Count = 2016  # clips an epoch, drawn anew (0: the whole training set)
     adapter_seeds: Positive = 1  # trainings of each
+    adapter_head_rate: Above0 = 1e-4  # of the head meanwhile
     trial_epochs: Positive = 5  # of each trial against forgetting
 
 

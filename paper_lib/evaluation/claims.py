@@ -733,27 +733,23 @@ REVIEW_CLAIMS = [
 
 
 def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()) -> pd.DataFrame:
+    """The claims of the paper and of the review: `judged` against what was measured."""
+    parts = [
+        judged("paper", paper, PAPER_CLAIMS, measured),
+        judged("review of L3AC", review, REVIEW_CLAIMS, measured),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def judged(document: str, stated, claims: list[Claim], measured) -> pd.DataFrame:
     """One row a claim: id, document, where it stands, the claim, what was measured, how, the
     verdict.
     """
     rows = []
-    for document, stated, claims in (
-        ("paper", paper, PAPER_CLAIMS),
-        ("review of L3AC", review, REVIEW_CLAIMS),
-    ):
-        for one in claims:
-            verdict, words = one.check(stated, measured)
-            rows.append(
-                {
-                    "id": one.id,
-                    "document": document,
-                    "where": one.source,
-                    "claim": one.text,
-                    "measured": words,
-                    "how": one.how,
-                    "verdict": verdict,
-                }
-            )
+    for one in claims:
+        verdict, words = one.check(stated, measured)
+        row = {"id": one.id, "document": document, "where": one.source, "claim": one.text}
+        rows.append(row | {"measured": words, "how": one.how, "verdict": verdict})
     return pd.DataFrame(rows)
 
 
@@ -761,13 +757,13 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
 
 
 def table(profile: str, name: str, dataset: str) -> pd.DataFrame:
-    """A table that notebook 04 or 06 wrote in this run, of the data set with this content hash."""
+    """A table that an earlier notebook wrote in this run, of the data set with this hash."""
     made = manifest.read(profile)["artefacts"].get(f"{name}.csv", {})
     path = paths.figures(profile) / f"{name}.csv"
     if made.get("inputs", {}).get("dataset") != dataset or not path.exists():
         raise PaperError(
-            f"{path.name} of this run is missing: "
-            "run notebooks 04_per_class_analysis and 06_codec_anatomy first (or paper reproduce)."
+            f"{path.name} of this run is missing: run the notebook that makes it first (for "
+            "notebook 07: 04 and 06; for 14: 13), or paper reproduce."
         )
     return pd.read_csv(path)
 
