@@ -39,7 +39,7 @@ ALL = ("attention", "feed_forward", "pointwise")
 
 METHODS = (
     Method("head only", "head"),
-    Method("biases", "bias", rate=1e-2),
+    Method("biases", "bias", rate=3e-3),
     Method("top layer", "unfreeze", 1),
     Method("top 2 layers", "unfreeze", 2),
     Method("top 3 layers", "unfreeze", 3),
@@ -49,15 +49,15 @@ METHODS = (
     Method("LoRA attention 16", "lora", 16, ATTENTION, 1e-2),
     Method("LoRA attention 64", "lora", 64, ATTENTION, 1e-2),
     Method("LoRA attention 128", "lora", 128, ATTENTION, 1e-2),
-    Method("LoRA + feed-forward 4", "lora", 4, BLOCK, 1e-2),
-    Method("LoRA + feed-forward 16", "lora", 16, BLOCK, 1e-2),
-    Method("LoRA + pointwise 4", "lora", 4, ALL, 1e-2),
-    Method("LoRA + pointwise 16", "lora", 16, ALL, 1e-2),
-    Method("LoRA + pointwise 64", "lora", 64, ALL, 1e-2),
-    Method("DoRA + pointwise 4", "dora", 4, ALL, 1e-2),
-    Method("QLoRA + feed-forward 16", "qlora", 16, BLOCK, 1e-2),
+    Method("LoRA + feed-forward 4", "lora", 4, BLOCK, 5e-3),
+    Method("LoRA + feed-forward 16", "lora", 16, BLOCK, 5e-3),
+    Method("LoRA + pointwise 4", "lora", 4, ALL, 3e-3),
+    Method("LoRA + pointwise 16", "lora", 16, ALL, 3e-3),
+    Method("LoRA + pointwise 64", "lora", 64, ALL, 3e-3),
+    Method("DoRA + pointwise 4", "dora", 4, ALL, 3e-3),
+    Method("QLoRA + feed-forward 16", "qlora", 16, BLOCK, 5e-3),
     Method("IA3", "ia3", 0, ALL, 1e-2),
-    Method("bottlenecks 16", "bottleneck", 16, BLOCK, 1e-2),
+    Method("bottlenecks 16", "bottleneck", 16, BLOCK, 3e-3),
     Method("prefix 8", "prefix", 8, ATTENTION, 1e-2),
 )
 

@@ -49,6 +49,7 @@ class Lesson:
     train: np.ndarray  # rows
     judged: np.ndarray  # rows, for the curve
     wanted: np.ndarray  # (clips, 13)
+    fixed: bool = False  # of each clip the same excerpt every time, none drawn anew
     # (model, step) -> a further loss
     also: Callable[[EffectRecognizer, int], torch.Tensor] | None = None
 
@@ -78,7 +79,7 @@ def train(
     length = round(profile.upper_seconds / profile.slice_seconds * whole)
 
     def loss(model: EffectRecognizer, part: np.ndarray, step: int) -> torch.Tensor:
-        key = (seed, "excerpt", step // per_epoch + 1)
+        key = (seed, "excerpt", 1 if heard.fixed else step // per_epoch + 1)
         x = finetune.excerpts(clips, part, length, key)
         found = bce(model(x), torch.from_numpy(heard.wanted[part]))
         return found if heard.also is None else found + heard.also(model, step)
@@ -88,7 +89,9 @@ def train(
 
     steppers = optimisers(list(methods.trained(model).values()), model.head, rates)
     steps = profile.adapter_epochs * per_epoch
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0, from_zero=True)
+    plan = loop.Plan(
+        steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0, from_zero=True, evaluate_every=2
+    )
     schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
     task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
     return loop.train(task, plan).history.assign(steps=lambda h: h.epoch * per_epoch)
@@ -149,18 +152,23 @@ def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
             model = starting_point(profile, data, method, seed)
             rates = Rates(method.rate, profile.adapter_head_rate, method.muon, 0.98)
             history = train(clips, model, rates, profile, lesson(data), profile.seed + seed)
-            made.finish(save(model, clips, data, history, work))
+            made.finish(save(model, clips, data, history, work, ("validation", "test")))
     return made.folder
 
 
 def save(
-    model: EffectRecognizer, clips: EncodedClips, data: Dataset, history: pd.DataFrame, work: Path
+    model: EffectRecognizer,
+    clips: EncodedClips,
+    data: Dataset,
+    history: pd.DataFrame,
+    work: Path,
+    splits: tuple[str, ...],
 ) -> str:
     """What a training leaves, in the folder `work`: adapter, history, answers. Their hash."""
     save_file(own_weights(model), work / "adapter.safetensors")
     history.to_csv(work / "history.csv", index=False)
     said = {}
-    for split in ("validation", "test"):
+    for split in splits:
         said[split] = torch.sigmoid(logits(model, clips, data.rows(split))).numpy()
         np.save(work / f"{split}.npy", said[split])
     return stages.array_digest(*said.values())

@@ -174,11 +174,11 @@ class Adapters:
     """Part III, notebooks 13 and on."""
 
     adapter_methods: Literal["few", "all"] = "few"  # ways to adapt the encoder that are compared
-    adapter_epochs: Positive = 10  # of each
+    adapter_epochs: Positive = 7  # of each
     adapter_clips: Count = 2016  # clips an epoch, drawn anew (0: the whole training set)
     adapter_seeds: Positive = 1  # trainings of each
     adapter_head_rate: Above0 = 1e-4  # of the head meanwhile
-    trial_epochs: Positive = 5  # of each trial against forgetting
+    trial_epochs: Positive = 3  # of each trial against forgetting
 
 
 @dataclass(frozen=True, config=STRICT)
