@@ -278,10 +278,10 @@ def test_the_guide_s_ledger_tells_right_from_wrong():
     names = ["head only", "full, Muon", *(f"LoRA attention {r}" for r in (4, 16, 128))]
     scores = pd.DataFrame({"macro_f1": [0.5, 0.7, 0.52, 0.62, 0.69]}, index=names)
     trials = ["the recipe", *guide.Guide().mitigations, "prior 10"]
-    left = pd.DataFrame({"kept other sounds": 0.5, "macro_f1": 0.7}, index=[*names, *trials])
-    left.loc["prior 10", "kept other sounds"] = 0.95
-    left.loc["weight decay 0.1", "kept other sounds"] = 0.6
-    wrong = ["the recipe", "rate ten times too high", "three times as long", "one style alone"]
+    left = pd.DataFrame({"kept guitar": 0.5, "macro_f1": 0.7}, index=[*names, *trials])
+    left.loc["prior 10", "kept guitar"] = 0.95
+    left.loc["weight decay 0.1", "kept guitar"] = 0.6
+    wrong = ["the recipe", "rate ten times too high", "twice as long", "one style alone"]
     pitfalls = pd.DataFrame({"macro_f1": [0.7, 0.3, 0.8, 0.5, 0.1], "other styles": 0.4},
                             index=[*wrong, "labels too generic"])  # fmt: skip
     table = guide.ledger(guide.Adapted(scores, left, pitfalls)).set_index("id").verdict

@@ -133,6 +133,16 @@ def _add_sounds(verb: Callable) -> None:
         metavar="REFERENCE",
         help="a recording of the same guitar without effects: tells equalizers, too",
     )
+    one.add_argument(
+        "--adapter", metavar="FOLDER", help="an adapter for your guitar, made by paper adapt"
+    )
+    one = verb("adapt", adapt, "fit the released recognizer to your guitar", False)
+    one.add_argument("folder", help="dry recordings of one guitar: two or more, minutes in all")
+    one.add_argument("-o", "--output", help="folder of the adapter (default: data/adapters/NAME)")
+    one.add_argument("--steps", type=int, default=200, help="training steps (default 200)")
+    one.add_argument(
+        "--chains", type=int, default=26, help="chains of effects a slice (default 26, most 51)"
+    )
     one = verb("export", export, "write a released recognizer as one ONNX file", False)
     one.add_argument("output", help="FILE.onnx")
     one.add_argument(
@@ -340,6 +350,15 @@ def _recognizer(args) -> tuple:
     from ..recognition import model as models
     from ..recognition.peers import MelRecognizer
 
+    if getattr(args, "adapter", None):
+        from ..adapters import guitar
+
+        if args.profile or args.model not in (None, "codec") or args.dry:
+            raise PaperError(
+                "--adapter fits the released codec recognizer: leave --model, --profile and --dry "
+                "out."
+            )
+        return guitar.load(Path(args.adapter)), 0.5
     name = args.model or "codec"
     if getattr(args, "dry", None):
         if args.profile or args.model not in (None, "cnn_dry"):
@@ -411,6 +430,33 @@ def recognize(args) -> None:
         answers[file] = {"overall": record(*whole), "windows": parts}
     if args.json:
         print(json.dumps({"window_s": args.window, "hop_s": hop, "files": answers}, indent=1))
+
+
+def adapt(args) -> None:
+    from ..adapters import guitar
+    from ..core import config, paths, stages
+
+    folder = Path(args.folder).resolve()
+    if args.steps < 1 or not 1 <= args.chains <= 51:
+        raise PaperError("--steps must be 1 or more, and --chains 1 to 51.")
+    name = f"adapt-{stages.digest(str(folder))[:8]}"  # (its data set lies there)
+    profile = config.load(
+        "quick",
+        profile=name,
+        corpus="folder",
+        corpus_path=str(folder),
+        recordings=0,
+        chains_per_slice=args.chains,
+    )
+    target = Path(args.output) if args.output else paths.data("adapters") / folder.name
+    made = guitar.adapt(profile, target, args.steps)
+    print(
+        f"macro-F1 on {made.clips} clips of {len(made.held_out)} recordings that it did not hear: "
+        f"{made.before:.3f} before, {made.after:.3f} after"
+    )
+    if made.after <= made.before:
+        print("It did not help: the released recognizer knows this guitar as well without it.")
+    print(f"{target}: paper recognize --adapter {target} FILE")
 
 
 def export(args) -> None:

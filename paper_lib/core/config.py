@@ -28,7 +28,13 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 
-RESERVED = ("weights", "reference", "guitarset", "real")  # folders of other use beside the runs
+RESERVED = (
+    "weights",
+    "reference",
+    "guitarset",
+    "real",
+    "adapters",
+)  # folders of other use beside the runs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -179,6 +185,8 @@ class Adapters:
     adapter_seeds: Positive = 1  # trainings of each
     adapter_head_rate: Above0 = 1e-4  # of the head meanwhile
     trial_epochs: Positive = 3  # of each trial against forgetting
+    few_steps: Positive = 120  # of each way to learn a new effect
+    guitar_steps: Positive = 150  # of an adapter for one guitar
 
 
 @dataclass(frozen=True, config=STRICT)

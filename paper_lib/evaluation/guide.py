@@ -49,7 +49,7 @@ class Adapted:
         return (macro[name] - macro["head only"]) / (macro["full, Muon"] - macro["head only"])
 
     def kept(self, name: str) -> float:
-        return self.forgetting["kept other sounds"][name]
+        return self.forgetting["kept guitar"][name]
 
 
 def _holds(good: bool) -> str:
@@ -98,7 +98,7 @@ def _lora_forgets(g: Guide, m: Adapted) -> Finding:
     one, all_of_it = m.kept("LoRA attention 16"), m.kept("full, Muon")
     return (
         _holds(one > all_of_it),
-        f"other sounds: LoRA (attention, 16) keeps {one:.0%}, full {all_of_it:.0%}",
+        f"guitar: LoRA (attention, 16) keeps {one:.1%}, full {all_of_it:.1%}",
     )
 
 
@@ -114,7 +114,7 @@ def _mitigation(name: str, words: str) -> Claim:
         macro = m.forgetting.macro_f1
         return (
             _holds(more > 0.01),
-            f"other sounds: keeps {more:+.0%}; macro-F1 {macro[name] - macro['the recipe']:+.3f}",
+            f"guitar: keeps {more:+.1%}; macro-F1 {macro[name] - macro['the recipe']:+.3f}",
         )
 
     return check
@@ -125,8 +125,8 @@ def _prior(g: Guide, m: Adapted) -> Finding:
     names = [n for n in m.forgetting.index if n.startswith("prior")]
     best = max(names, key=m.kept)
     return (
-        _holds(m.kept(best) >= 0.9),
-        f"{best}: keeps {m.kept(best):.0%} of other sounds (recipe {m.kept('the recipe'):.0%}), "
+        _holds(m.kept(best) >= 0.9 and m.kept(best) > m.kept("the recipe")),
+        f"{best}: keeps {m.kept(best):.1%} of the guitar (recipe {m.kept('the recipe'):.1%}), "
         f"macro-F1 {m.forgetting.macro_f1[best]:.3f} "
         f"(recipe {m.forgetting.macro_f1['the recipe']:.3f})",
     )
@@ -142,10 +142,8 @@ def _rate(g: Guide, m: Adapted) -> Finding:
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
 def _long(g: Guide, m: Adapted) -> Finding:
     macro = m.pitfalls.macro_f1
-    long, right = macro["three times as long"], macro["the recipe"]
-    return _holds(
-        long < right
-    ), f"macro-F1 {long:.3f} after three times the epochs, not {right:.3f}"
+    long, right = macro["twice as long"], macro["the recipe"]
+    return _holds(long < right), f"macro-F1 {long:.3f} after twice the epochs, not {right:.3f}"
 
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")

@@ -26,13 +26,13 @@ def adapters(table: pd.DataFrame) -> plt.Figure:
     by_name = table.set_index("method").macro_f1
     floor, ceiling = by_name["head only"], by_name["full, Muon"]
     figure, axis = plt.subplots(figsize=(10, 5), constrained_layout=True)
-    for level, text in (
-        (floor, "head only"),
-        (floor + 0.9 * (ceiling - floor), "90 % of the gain"),
-        (ceiling, "all of the upper half"),
+    for level, text, va in (
+        (floor, "head only", "center"),
+        (floor + 0.9 * (ceiling - floor), "90 % of the gain", "top"),
+        (ceiling, "all of the upper half", "bottom"),
     ):
         axis.axhline(level, color="0.5", ls="--", lw=1)
-        axis.text(1.01, level, text, transform=axis.get_yaxis_transform(), va="center", fontsize=10)
+        axis.text(1.01, level, text, transform=axis.get_yaxis_transform(), va=va, fontsize=10)
     for kind, (name, color, marker) in KINDS.items():
         part = table[(table.kind == kind) & (table.trained_parameters > 0)]
         if len(part):
@@ -44,49 +44,59 @@ def adapters(table: pd.DataFrame) -> plt.Figure:
         xlabel="weights of the encoder that are trained",
         ylabel="macro-F1, test (95 % interval)",
     )
-    axis.legend(loc="lower right", fontsize=10)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
+                  loc="outside upper center")  # fmt: skip
     return figure
 
 
 def at_equal_seconds(curves: pd.DataFrame, names: list[str]) -> plt.Figure:
     """Macro-F1 on validation over the seconds that the steps have taken: one line a method.
 
-    curves: method, seconds, validation_macro_f1 (mean over seeds).
+    curves: method, kind, seconds, validation_macro_f1 (mean over seeds).
     """
     figure, axis = plt.subplots(figsize=(10, 4.2), constrained_layout=True)
-    colors = ("0.4", "#0072B2", "#D55E00", "#E69F00", "#7A2E00", "#56B4E9")
-    for name, color, style in zip(names, colors, ("-", "-", "-", "--", "-.", ":"), strict=False):
+    for name in names:
         part = curves[curves.method == name]
-        axis.plot(part.seconds, part.validation_macro_f1, style, color=color, lw=2, label=name)
+        _, color, marker = KINDS.get(part.kind.iloc[0], ("", "0.4", "."))
+        axis.plot(part.seconds, part.validation_macro_f1, color=color, marker=marker, lw=1.8,
+                  label=name)  # fmt: skip
     axis.set(xlabel="seconds of training steps, one thread", ylabel="macro-F1, validation")
     axis.legend(loc="lower right", fontsize=10)
     return figure
 
 
-def forgetting(table: pd.DataFrame, floor: pd.Series) -> plt.Figure:
+def forgetting(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
     """What is learned (macro-F1) over what is left (log-mel distance), guitar and other sounds.
 
-    table: name, macro_f1, log_mel_db guitar, log_mel_db other sounds. floor: before any training.
+    table: name, kind, macro_f1, log_mel_db guitar, log_mel_db other sounds. before: the same of the
+    pretrained encoder.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, constrained_layout=True)
+    looks = {"head": ("head only", "0.4", ".")} | KINDS
+    looks["trained longer"] = ("trained longer", "#14285A", "*")
     for axis, kind in zip(axes, ("guitar", "other sounds"), strict=True):
         column = f"log_mel_db {kind}"
-        axis.axvline(floor[column], color="0.5", ls="--", lw=1)
-        axis.scatter(table[column], table.macro_f1, color="#0072B2", s=45, zorder=3)
-        for i, row in enumerate(table.itertuples()):
-            at = (table[column].iloc[i], row.macro_f1)
-            axis.annotate(row.name, at, (5, 4), textcoords="offset points", fontsize=8.5)
-        axis.set(
-            title=f"{kind} (dashed: pretrained)", xlabel="log-mel distance of what comes back (dB)"
-        )
+        axis.axvline(before[column], color="0.5", ls="--", lw=1)
+        for which, (name, color, marker) in looks.items():
+            part = table[table.kind == which]
+            if len(part):
+                axis.scatter(part[column], part.macro_f1, s=70, color=color, marker=marker,
+                             label=name, zorder=3)  # fmt: skip
+        for row in table[table.kind == "trained longer"].to_dict("records"):
+            axis.annotate(row["name"], (row[column], row["macro_f1"]), (-6, -14), ha="right",
+                          textcoords="offset points", fontsize=10)  # fmt: skip
+        axis.set(title=f"{kind} (dashed: pretrained)", xlabel="log-mel distance to the sound (dB)")
     axes[0].set_ylabel("macro-F1, validation")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, frameon=False, fontsize=10,
+                  loc="outside upper center")  # fmt: skip
     return figure
 
 
-def front(table: pd.DataFrame) -> plt.Figure:
+def front(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
     """Two objectives at once: the path of each as its weight grows.
 
-    table: objective, weight, macro_f1, left (log-mel distance, dB), in order of the weight.
+    table: objective, weight, macro_f1, left (log-mel distance, dB), in order of the weight. before:
+    the pretrained encoder's macro_f1 and log_mel_db guitar.
     """
     figure, axis = plt.subplots(figsize=(8, 4.6), constrained_layout=True)
     looks = {"prior": ("#D55E00", "s"), "reconstruction": ("#0072B2", "o")}
@@ -94,9 +104,56 @@ def front(table: pd.DataFrame) -> plt.Figure:
         part = table[table.objective == objective]
         axis.plot(part.left, part.macro_f1, color=color, marker=marker, label=objective, lw=1.5)
         for row in part.itertuples():
-            axis.annotate(f"{row.weight:g}", (row.left, row.macro_f1), (5, 4),
+            axis.annotate(f"{row.weight:g}", (row.left, row.macro_f1), (5, 5),
                           textcoords="offset points", fontsize=10)  # fmt: skip
-    axis.set(xlabel="log-mel distance of other sounds that come back (dB; lower is better)",
+    axis.scatter(before["log_mel_db guitar"], before.macro_f1, color="0.4", marker="*", s=110,
+                 label="pretrained, head trained")  # fmt: skip
+    axis.set(xlabel="log-mel distance of the guitar that comes back (dB; lower is better)",
              ylabel="macro-F1, validation")  # fmt: skip
     axis.legend(title="added to the labels' loss, with weight", fontsize=10)
+    return figure
+
+
+def few_examples(table: pd.DataFrame) -> plt.Figure:
+    """Above: F1 of each new effect over the number of examples. Below: what is left of the old.
+
+    table: effect, way, examples, f1, lo, hi, old_macro_f1.
+    """
+    effects = list(dict.fromkeys(table.effect))
+    figure, axes = plt.subplots(
+        2, len(effects), figsize=(11, 6.4), sharex=True, sharey="row", constrained_layout=True
+    )
+    looks = (("#56B4E9", "<"), ("0.4", "^"), ("#D55E00", "s"), ("#0072B2", "o"), ("#14285A", "D"))
+    for column, effect in zip(axes.T, effects, strict=True):
+        part = table[table.effect == effect]
+        for (way, one), (color, marker) in zip(part.groupby("way", sort=False), looks, strict=True):
+            column[0].fill_between(one.examples, one.lo, one.hi, color=color, alpha=0.12)
+            column[0].plot(one.examples, one.f1, color=color, marker=marker, lw=1.8, label=way)
+            column[1].plot(one.examples, one.old_macro_f1, color=color, marker=marker, lw=1.8)
+        column[0].set(title=effect, xscale="log", ylim=(0, 1.02))
+        column[1].set(xlabel="examples")
+        at = sorted(set(part.examples))
+        column[1].set_xticks(at, [str(number) for number in at])
+        column[1].minorticks_off()
+    axes[0, 0].set_ylabel("F1, new effect")
+    axes[1, 0].set_ylabel("macro-F1, 13 old effects")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, frameon=False,
+                  loc="outside upper center")  # fmt: skip
+    return figure
+
+
+def before_after(f1: pd.DataFrame) -> plt.Figure:
+    """F1 of each effect before and after, joined by a line.
+
+    f1: effect, as released, LoRA and head.
+    """
+    f1 = f1.sort_values("as released").reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(8, 4.8), constrained_layout=True)
+    axis.hlines(f1.index, f1["as released"], f1["LoRA and head"], color="0.7", lw=2)
+    looks = {"as released": ("#14285A", "o"), "LoRA and head": ("#D55E00", "s")}
+    for name, (color, marker) in looks.items():
+        axis.scatter(f1[name], f1.index, color=color, marker=marker, s=55, label=name, zorder=3)
+    axis.set_yticks(f1.index, [name.replace("_", " ") for name in f1.effect])
+    axis.set(xlabel="F1 on the clip that was left out", xlim=(-0.03, 1.03))
+    axis.legend(loc="lower right", fontsize=10)
     return figure
