@@ -34,7 +34,7 @@ from .methods import Method
 RATE = audio.CODEC_RATE
 EXAMPLES = (3, 10, 30, 100)
 TESTED = 96  # test clips, each with and without the new effect
-# a bit crusher: 64 levels instead of 65,536. A wah pedal left half-way: a resonant band at 900 Hz
+# a bit crusher: steps of 1/64 of full scale. A wah pedal left half-way: a resonant band at 900 Hz
 NEW = {
     "bit crusher": lambda: pedalboard.Bitcrush(bit_depth=6),
     "cocked wah": lambda: pedalboard.LadderFilter(

@@ -1,8 +1,8 @@
 """The released recognizer fitted to one guitar: `paper adapt FOLDER`, notebook 16.
 
-A few minutes of dry recordings are rendered through the chains, and a small LoRA and the head are
-trained on them. What is left is one file of 200 kB beside the released weights, which stay as they
-are.
+A few minutes of dry recordings are rendered through the chains, and a small LoRA and the last layer
+of the head are trained on them. What is left is one file of 70 kB beside the released weights,
+which stay as they are.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def activations(profile: Profile, data: Dataset, model: EffectRecognizer) -> Enc
 def fit(
     clips: EncodedClips, rows: np.ndarray, steps: int, share: float, seed: int = 0
 ) -> EffectRecognizer:
-    """The released recognizer with a LoRA and its head trained on these rows.
+    """The released recognizer with a LoRA and its last layer trained on these rows.
 
     share: of a clip that a step hears, drawn anew each time.
     """
     machine.make_deterministic(1)
-    model = methods.attach(base()[0], METHOD, seed)
+    model = attached(METHOD, seed)
     examples, per_epoch = loop.shuffled(rows, BATCH, seed, "guitar")
     length = round(share * clips.activations.shape[-1])
 
@@ -67,11 +67,24 @@ def fit(
         return bce(model(x), torch.from_numpy(clips.labels[part]))
 
     rates = Rates(METHOD.rate, HEAD_RATE, beta2=0.98)
-    steppers = optimisers(list(methods.trained(model).values()), model.head, rates)
+    steppers = optimisers(list(methods.trained(model).values()), model.head.layers[3], rates)
     plan = loop.Plan(steps=steps, per_epoch=steps, seed=seed, clip=1.0, label="adapting")
     schedules = [warm_cosine(one, steps, 0.1) for one in steppers]
     loop.train(loop.Task(model, examples, loss, steppers, schedules), plan)
     return model.eval()
+
+
+def attached(method: Method = METHOD, seed: int = 0) -> EffectRecognizer:
+    """The released recognizer with a fresh LoRA; that and its last layer are to be trained."""
+    model = methods.attach(base()[0], method, seed)
+    model.head.requires_grad_(False)
+    model.head.layers[3].requires_grad_(True)
+    return model.eval()
+
+
+def own_weights(model: EffectRecognizer) -> dict[str, torch.Tensor]:
+    """All that `fit` changes."""
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
 def answers(model: EffectRecognizer, clips: EncodedClips, rows: np.ndarray) -> np.ndarray:
@@ -100,11 +113,6 @@ def adapt(profile: Profile, target: Path, steps: int = 200) -> Adapted:
     """
     data = rendering.render_dataset(profile)
     names = sorted(set(data.index.recording))
-    if len(names) < 2:
-        raise PaperError(
-            f"{profile.corpus_path} holds one recording: give two or more, so that one can be held "
-            "out and say whether it helped."
-        )
     order = sorted(names, key=lambda n: generator_for(profile.seed, "held out", n).random())
     held_out = order[: max(1, len(order) // 4)]
     apart = data.index.recording.isin(held_out).to_numpy()
@@ -130,7 +138,7 @@ def save(model: EffectRecognizer, made: Adapted, target: Path) -> None:
     """Weights, record and card of an adapter, in the folder `target`."""
     target.mkdir(parents=True, exist_ok=True)
     beside = target / f".{WEIGHTS}.new"
-    save_file(training.own_weights(model), beside)
+    save_file(own_weights(model), beside)
     beside.replace(target / WEIGHTS)
     record = asdict(made) | {"method": asdict(METHOD), "sha256": stages.digest(target / WEIGHTS)}
     paths.write_beside(target / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -142,7 +150,7 @@ def card(made: Adapted, size: int) -> str:
     return f"""# Card: the released recognizer, fitted to one guitar
 
 An adapter for `paper recognize --adapter FOLDER FILE`: low-rank changes (LoRA, rank {METHOD.rank})
-to the upper half of the released codec recognizer, and its head. {size / 1000:.0f} kB.
+to the upper half of the released codec recognizer, and its last layer. {size / 1000:.0f} kB.
 
 - **Fits** the released weights with SHA-256 {made.base[:16]}... and no others.
 - **Learned from** {len(made.learned_from)} dry recordings, rendered through chains of the 13
@@ -157,14 +165,12 @@ to the upper half of the released codec recognizer, and its head. {size / 1000:.
 def load(folder: Path) -> EffectRecognizer:
     """The released recognizer with the adapter of a folder merged into it, in eval mode."""
     record = _record(folder)
-    model, digest = base()
-    if record["base"] != digest:
+    if record["base"] != base()[1]:
         raise PaperError(
             f"the adapter in {folder} was made for other released weights than the present ones: "
             "run paper adapt again."
         )
-    methods.attach(model, METHOD)
-    return methods.merge(training.restored(model, folder)).eval()
+    return methods.merge(switch(attached(), weights_of(folder))).eval()
 
 
 def _record(folder: Path) -> dict:
@@ -185,6 +191,8 @@ def _record(folder: Path) -> dict:
 
 def switch(model: EffectRecognizer, weights: dict[str, torch.Tensor]) -> EffectRecognizer:
     """`model`, in place, with the weights of another adapter of the same shape."""
+    if set(weights) != set(own_weights(model)):
+        raise PaperError("this adapter is of another shape than the network that it is given to.")
     model.load_state_dict(weights, strict=False)
     return model
 
@@ -202,7 +210,7 @@ def between(
 
     The Bs stand side by side and the As on top of each other: an adapter of twice the rank, whose
     change is just that sum. (The average of the Bs times that of the As would have cross-terms.)
-    The heads, which are no low-rank change, are averaged weight by weight.
+    The last layers, which are no low-rank change, are averaged weight by weight.
     """
     joint = {}
     for name in one:
@@ -213,5 +221,4 @@ def between(
             joint[name] = torch.cat([a, b], 0)
         else:
             joint[name] = weight * a + (1 - weight) * b
-    model = methods.attach(base()[0], replace(METHOD, rank=2 * METHOD.rank))
-    return switch(model, joint).eval()
+    return switch(attached(replace(METHOD, rank=2 * METHOD.rank)), joint)

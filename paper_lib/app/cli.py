@@ -137,7 +137,7 @@ def _add_sounds(verb: Callable) -> None:
         "--adapter", metavar="FOLDER", help="an adapter for your guitar, made by paper adapt"
     )
     one = verb("adapt", adapt, "fit the released recognizer to your guitar", False)
-    one.add_argument("folder", help="dry recordings of one guitar: two or more, minutes in all")
+    one.add_argument("folder", help="dry recordings of one guitar: three or more, minutes in all")
     one.add_argument("-o", "--output", help="folder of the adapter (default: data/adapters/NAME)")
     one.add_argument("--steps", type=int, default=200, help="training steps (default 200)")
     one.add_argument(

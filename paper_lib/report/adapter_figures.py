@@ -5,6 +5,8 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from .figures import named
+
 # kind of method: (its name in figures, colour, marker)
 KINDS = {
     "unfreeze": ("layers from the top", "#0072B2", "o"),
@@ -145,15 +147,15 @@ def few_examples(table: pd.DataFrame) -> plt.Figure:
 def before_after(f1: pd.DataFrame) -> plt.Figure:
     """F1 of each effect before and after, joined by a line.
 
-    f1: effect, as released, LoRA and head.
+    f1: effect, as released, adapted.
     """
     f1 = f1.sort_values("as released").reset_index(drop=True)
     figure, axis = plt.subplots(figsize=(8, 4.8), constrained_layout=True)
-    axis.hlines(f1.index, f1["as released"], f1["LoRA and head"], color="0.7", lw=2)
-    looks = {"as released": ("#14285A", "o"), "LoRA and head": ("#D55E00", "s")}
+    axis.hlines(f1.index, f1["as released"], f1["adapted"], color="0.7", lw=2)
+    looks = {"as released": ("#14285A", "o"), "adapted": ("#D55E00", "s")}
     for name, (color, marker) in looks.items():
         axis.scatter(f1[name], f1.index, color=color, marker=marker, s=55, label=name, zorder=3)
-    axis.set_yticks(f1.index, [name.replace("_", " ") for name in f1.effect])
+    axis.set_yticks(f1.index, [named(name) for name in f1.effect])
     axis.set(xlabel="F1 on the clip that was left out", xlim=(-0.03, 1.03))
     axis.legend(loc="lower right", fontsize=10)
     return figure
