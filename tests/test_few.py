@@ -45,7 +45,7 @@ def test_a_row_and_a_vector_leave_the_old_answers_to_the_bit(crushed):
     x = torch.from_numpy(clips.clips(data.rows("test")[:3]))
     others, answers = data.rows("train")[20:], []
     for way in few.WAYS[:2]:
-        wider = few.without_training(run, data, examples, way, 10, others)
+        wider = few.regressed(run, data, examples, way, 10, others)
         with torch.inference_mode():
             old, new = wider(x)
             assert torch.equal(old, wider.model(x)) and new.shape == (3,)
@@ -57,7 +57,7 @@ def test_the_old_answers_in_the_loss_hold_them(crushed):
     run, data, examples = crushed
     clips, others = features.kept(run, data, "frozen"), data.rows("train")
     x = torch.from_numpy(clips.clips(data.rows("validation")[:8]))
-    known = few.without_training(run, data, examples, few.WAYS[0], 10, others).model
+    known = few.regressed(run, data, examples, few.WAYS[0], 10, others).model
     moved = []
     for way in few.WAYS[3:]:
         longer = replace(run, few_steps=25)

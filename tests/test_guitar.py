@@ -68,7 +68,9 @@ def test_an_adapter_comes_back_merged_small_and_with_a_card(tmp_path):
 
 
 def test_a_damaged_or_foreign_adapter_is_refused(tmp_path):
-    with pytest.raises(PaperError, match=r"no adapter in .*: paper adapt makes one"):
+    with pytest.raises(
+        PaperError, match=r"no adapter in .*: give the folder that paper adapt made"
+    ):
         guitar.load(tmp_path / "nothing")
     made(tmp_path)
     record = json.loads((tmp_path / guitar.RECORD).read_text())

@@ -310,7 +310,7 @@ def test_32_clips_are_overfitted_end_to_end(small):
     model.head.layers = head.Head(128, run.hidden, 0.0).layers
     rates = optimisers.Rates(1e-3, 2e-3)
     recipe = finetune.end_to_end(
-        run, rates=rates, epochs=40, batch=4, accumulation=1, clips=0, patience=0, evaluate_every=8
+        run, rates=rates, epochs=56, batch=4, accumulation=1, clips=0, patience=0, evaluate_every=8
     )
     trained, _ = finetune.finetune(run, data, recipe, model, "overfit", (rows, rows))
     present = data.labels[rows].sum(0) > 0

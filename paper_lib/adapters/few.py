@@ -7,7 +7,8 @@ of the new effect and what is lost of the old ones can both be counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from .methods import Method
 RATE = audio.CODEC_RATE
 EXAMPLES = (3, 10, 30, 100)
 TESTED = 96  # test clips, each with and without the new effect
+ROW_RATE = 1e-2  # of the new row
 # a bit crusher: steps of 1/64 of full scale. A wah pedal left half-way: a resonant band at 900 Hz
 NEW = {
     "bit crusher": lambda: pedalboard.Bitcrush(bit_depth=6),
@@ -50,10 +52,11 @@ class Way:
     name: str
     method: Method | None  # what of the encoder is trained (None: nothing)
     prior: float = 0.0  # weight of the old answers, kept on clips without the new effect
+    direction: bool = False  # of the embedding space, not of the head's hidden layer
 
 
 WAYS = (
-    Way("a vector", None),
+    Way("a vector", None, direction=True),
     Way("a row of the head", None),
     Way("LoRA", Method("LoRA + pointwise 4", "lora", 4, methods.ALL, 3e-3)),
     Way("all of the upper half", Method("full, Muon", "unfreeze", 4, muon=True)),
@@ -174,30 +177,32 @@ def learn(
     ]
 
     def loss(wider: Wider, part: np.ndarray, step: int) -> torch.Tensor:
-        key = (profile.seed, "few", step)
-        with_it = finetune.excerpts(new, draw(np.arange(many), step, "with"), frames, key)
-        without = finetune.excerpts(clips, draw(others, step, "without"), frames, key)
+        key, device = (profile.seed, "few", step), wider.row.weight.device
+        with_it = finetune.excerpts(new, draw(np.arange(many), step, "with"), frames, key, device)
+        without = finetune.excerpts(clips, draw(others, step, "without"), frames, key, device)
         old, said = wider(torch.cat([with_it, without]))
-        truth = torch.cat([torch.ones(8), torch.zeros(8)])
+        truth = torch.cat([torch.ones(8), torch.zeros(8)]).to(device)
         found = F.binary_cross_entropy_with_logits(said, truth)
         if way.prior:
             with torch.no_grad():
-                wanted = torch.sigmoid(known(without))
+                wanted = torch.sigmoid(known.to(device)(without))
             kept = F.binary_cross_entropy_with_logits(old[8:], wanted, reduction="sum") / 8
             found = found + way.prior * kept
         return found
 
-    rates = Rates(way.method.rate, 1e-2, way.method.muon, 0.98)
-    steppers = optimisers(list(methods.trained(model).values()), wider.row, rates)
+    # (with Muon the second rate is also that of the encoder's vectors: the row has its own)
+    rates = Rates(way.method.rate, profile.adapter_head_rate, way.method.muon, 0.98)
+    steppers = optimisers(list(methods.trained(model).values()), nn.ModuleList(), rates)
+    steppers.append(torch.optim.AdamW(wider.row.parameters(), ROW_RATE, (0.9, 0.98)))
     steps = profile.few_steps
     plan = loop.Plan(steps=steps, per_epoch=steps, seed=profile.seed, clip=1.0)
     schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
     one = lambda step: np.zeros(1, int)
     loop.train(loop.Task(wider, one, loss, steppers, schedules), plan)
-    return wider.eval()
+    return wider.cpu().eval()
 
 
-def without_training(
+def regressed(
     profile: Profile, data: Dataset, few: Examples, way: Way, many: int, others: np.ndarray
 ) -> Wider:
     """A new row of the head, or one vector in the frozen embedding space, by logistic regression.
@@ -212,11 +217,11 @@ def without_training(
     head = wider.model.head
     scaled = (x - head.mean) / head.scale
     hidden = head.layers[1](head.layers[0](scaled))
-    inputs = scaled if way.name == "a vector" else hidden
+    inputs = scaled if way.direction else hidden
     truth = np.arange(len(x)) < many
     fitted = LogisticRegression(class_weight="balanced", C=0.1, max_iter=2000)
     fitted.fit(inputs.detach().numpy(), truth)
-    if way.name == "a vector":
+    if way.direction:
         wider.row = nn.Linear(inputs.shape[1], 1)
         wider.of = lambda pooled: (head(pooled), wider.row((pooled - head.mean) / head.scale)[:, 0])
     with torch.no_grad():
@@ -235,14 +240,14 @@ def judge(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> d
     clips, few = features.kept(profile, data, "frozen"), examples(profile, data, effect)
     others = np.setdiff1d(data.rows("train"), few.train[:many])
     if way.method is None:
-        others = others[::4]  # (enough, and balanced by their weight)
-        wider = without_training(profile, data, few, way, many, others)
+        others = part_of(others, 0.25, "others")  # (enough, and balanced by their weight)
+        wider = regressed(profile, data, few, way, many, others)
     else:
         wider = learn(profile, clips, few, way, many, others)
     both = np.concatenate([few.lower[len(few.train) :], clips.activations[few.test]])
     with torch.inference_mode():
         said = [wider(torch.from_numpy(x[None].astype(np.float32)))[1].item() for x in both]
-        rest = data.rows("test")[::3]
+        rest = part_of(data.rows("test"), 1 / 3, "old effects")
         old = torch.cat([wider(torch.from_numpy(clips.clips([row])))[0] for row in rest])
     truth = np.arange(len(both)) < len(few.test)
     found = np.array(said) > 0
@@ -252,6 +257,12 @@ def judge(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> d
     macro = scores.scores(data.labels[rest], old.numpy() > 0)["macro_f1"]
     row = {"effect": effect, "way": way.name, "examples": many, "f1": right, "lo": lo, "hi": hi}
     return row | {"old_macro_f1": macro}
+
+
+def part_of(rows: np.ndarray, share: float, word: str) -> np.ndarray:
+    """A share of the rows, drawn (a stride would meet the same chains of every recording)."""
+    order = generator_for(0, word).permutation(len(rows))
+    return rows[np.sort(order[: max(1, round(share * len(rows)))])]
 
 
 def _counts(truth: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
@@ -268,14 +279,37 @@ def _interval(truth, found, recordings, profile: Profile) -> np.ndarray:
     return np.percentile(scores.f1_of(*np.moveaxis(each[drawn].sum(1), 1, 0)), [2.5, 97.5])
 
 
+def row(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> dict:
+    """Stage data/<profile>/few/<effect>_<way>_<many>: what `judge` found, made or kept."""
+    data, at = Dataset(folder), paths.data(profile.profile) / "few"
+    names = ("few_steps", "upper_seconds", "warmup", "seed", "pooling", "bootstrap")
+    own = {name: getattr(profile, name) for name in (*names, "adapter_head_rate")}
+    content = stages.require(at / training.slug(effect), "15_a_new_effect")["content"]
+    place = at / training.slug(f"{effect} {way.name} {many}")
+    made = stages.Stage(
+        "few_row",
+        place,
+        own | {"way": asdict(way), "effect": effect, "many": many},
+        training.inputs(profile, data, 0) | {"few": content},
+        threads=1,
+    )
+    with made.opened() as work:
+        if work:
+            found = judge(profile, folder, effect, way, many)
+            paths.write_beside(work / "row.json", json.dumps(found))
+            made.finish(stages.digest(found))
+    return json.loads((place / "row.json").read_text())
+
+
 def table(profile: Profile, data: Dataset) -> pd.DataFrame:
     """Every new effect, way and number of examples; a core each."""
     for effect in NEW:
         examples(profile, data, effect)
+    possible = [many for many in EXAMPLES if many < len(data.rows("train"))]
     jobs = [
-        (profile, data.folder, effect, way, min(many, len(data.rows("train"))))
+        (profile, data.folder, effect, way, many)
         for effect in NEW
         for way in WAYS
-        for many in EXAMPLES
+        for many in possible
     ]
-    return pd.DataFrame(parallel.each(judge, jobs, "few examples"))
+    return pd.DataFrame(parallel.each(row, jobs, "few examples"))

@@ -63,15 +63,16 @@ def fit(
     length = round(share * clips.activations.shape[-1])
 
     def loss(model: EffectRecognizer, part: np.ndarray, step: int) -> torch.Tensor:
-        x = finetune.excerpts(clips, part, length, (seed, "guitar", step // per_epoch))
-        return bce(model(x), torch.from_numpy(clips.labels[part]))
+        device = model.head.mean.device
+        x = finetune.excerpts(clips, part, length, (seed, "guitar", step // per_epoch), device)
+        return bce(model(x), torch.from_numpy(clips.labels[part]).to(device))
 
     rates = Rates(METHOD.rate, HEAD_RATE, beta2=0.98)
     steppers = optimisers(list(methods.trained(model).values()), model.head.layers[3], rates)
     plan = loop.Plan(steps=steps, per_epoch=steps, seed=seed, clip=1.0, label="adapting")
     schedules = [warm_cosine(one, steps, 0.1) for one in steppers]
     loop.train(loop.Task(model, examples, loss, steppers, schedules), plan)
-    return model.eval()
+    return model.cpu().eval()
 
 
 def attached(method: Method = METHOD, seed: int = 0) -> EffectRecognizer:
@@ -121,9 +122,11 @@ def adapt(profile: Profile, target: Path, steps: int = 200) -> Adapted:
     learned, judged = np.flatnonzero(~apart), np.flatnonzero(apart)
     share = min(1.0, SECONDS / profile.slice_seconds)
     model = fit(clips, learned, steps, share, profile.seed)
+    record = (released() or (None, {}))[1]
+    limits = np.array(record.get("thresholds", 0.5))  # (as `paper recognize` asks it)
     before, after = (
-        scores.scores(data.labels[judged], answers(one, clips, judged) > 0.5)["macro_f1"]
-        for one in (released_one, model)
+        scores.scores(data.labels[judged], answers(one, clips, judged) > limit)["macro_f1"]
+        for one, limit in ((released_one, limits), (model, 0.5))
     )
     rest = [name for name in names if name not in held_out]
     made = Adapted(digest, before, after, len(judged), held_out, rest, steps, profile.seed)
@@ -165,7 +168,7 @@ to the upper half of the released codec recognizer, and its last layer. {size / 
 def load(folder: Path) -> EffectRecognizer:
     """The released recognizer with the adapter of a folder merged into it, in eval mode."""
     record = _record(folder)
-    if record["base"] != base()[1]:
+    if record.get("base") != base()[1]:
         raise PaperError(
             f"the adapter in {folder} was made for other released weights than the present ones: "
             "run paper adapt again."
@@ -177,8 +180,10 @@ def _record(folder: Path) -> dict:
     try:
         record = json.loads((folder / RECORD).read_text())
         whole = stages.digest(folder / WEIGHTS) == record["sha256"]
-    except FileNotFoundError:
-        raise PaperError(f"no adapter in {folder}: paper adapt makes one.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise PaperError(
+            f"no adapter in {folder}: give the folder that paper adapt made."
+        ) from None
     except (ValueError, KeyError) as problem:
         raise PaperError(f"{folder / RECORD} is damaged: run paper adapt again.") from problem
     if not whole:
@@ -191,7 +196,8 @@ def _record(folder: Path) -> dict:
 
 def switch(model: EffectRecognizer, weights: dict[str, torch.Tensor]) -> EffectRecognizer:
     """`model`, in place, with the weights of another adapter of the same shape."""
-    if set(weights) != set(own_weights(model)):
+    shapes = lambda tensors: {name: tuple(value.shape) for name, value in tensors.items()}
+    if shapes(weights) != shapes(own_weights(model)):
         raise PaperError("this adapter is of another shape than the network that it is given to.")
     model.load_state_dict(weights, strict=False)
     return model

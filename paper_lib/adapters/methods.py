@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from l3ac.local_trans import LocalEncoder
 from peft import IA3Config, LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from ..codec.encoder import Encoder, bake
+from ..core.errors import PaperError
 from ..recognition.model import EffectRecognizer
 
 LOW_RANK = ("lora", "dora", "qlora")
@@ -65,6 +67,7 @@ METHODS = (
 FEW = (
     "head only",
     "biases",
+    "full",
     "full, Muon",
     "LoRA attention 4",
     "LoRA attention 16",
@@ -81,7 +84,12 @@ FEW = (
 def attach(model: EffectRecognizer, method: Method, seed: int = 0) -> EffectRecognizer:
     """`model` itself, its encoder frozen but for what `method` trains (drawn from `seed`)."""
     encoder = model.encoder
-    model.encoder.requires_grad_(False)
+    if not isinstance(encoder.en_encoder, LocalEncoder):
+        raise PaperError(
+            "Part III adapts codecs without compression in their attention: set codec to shipped "
+            "or hub:3kbps."
+        )
+    encoder.requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if method.kind in LOW_RANK or method.kind == "ia3":

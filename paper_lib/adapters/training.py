@@ -72,29 +72,33 @@ def train(
     All methods hear the same excerpts in the same order. The rate falls to nought, and the last
     epoch is the one that counts: nothing is chosen.
     """
-    examples, per_epoch = loop.shuffled(
-        heard.train, profile.upper_batch, seed, "adapt", heard=profile.adapter_clips
-    )
+    many = min(profile.adapter_clips or len(heard.train), len(heard.train))
+    examples, per_epoch = loop.shuffled(heard.train, profile.upper_batch, seed, "adapt", heard=many)
     whole = clips.activations.shape[-1]
     length = round(profile.upper_seconds / profile.slice_seconds * whole)
 
     def loss(model: EffectRecognizer, part: np.ndarray, step: int) -> torch.Tensor:
         key = (seed, "excerpt", 1 if heard.fixed else step // per_epoch + 1)
-        x = finetune.excerpts(clips, part, length, key)
-        found = bce(model(x), torch.from_numpy(heard.wanted[part]))
+        device = model.head.mean.device
+        x = finetune.excerpts(clips, part, length, key, device)
+        found = bce(model(x), torch.from_numpy(heard.wanted[part]).to(device))
         return found if heard.also is None else found + heard.also(model, step)
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
         return validation_scores(logits(model, clips, heard.judged), clips.labels[heard.judged])
 
     steppers = optimisers(list(methods.trained(model).values()), model.head, rates)
+    for group in (g for muon in steppers[1:] for g in muon.param_groups):
+        group["weight_decay"] = rates.weight_decay
     steps = profile.adapter_epochs * per_epoch
     plan = loop.Plan(
         steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0, from_zero=True, evaluate_every=2
     )
     schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
     task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
-    return loop.train(task, plan).history.assign(steps=lambda h: h.epoch * per_epoch)
+    history = loop.train(task, plan).history.assign(steps=lambda h: h.epoch * per_epoch)
+    model.cpu()
+    return history
 
 
 def logits(model: EffectRecognizer, clips: EncodedClips, rows: np.ndarray) -> torch.Tensor:
@@ -176,9 +180,14 @@ def save(
 
 def load(profile: Profile, data: Dataset, method: Method, seed: int = 0) -> EffectRecognizer:
     """The model of a finished training, its adapter attached."""
-    folder = stage(profile, data, method, seed).folder
-    stages.require(folder, "13_how_little_has_to_be_trained", dataset=data.content)
-    return restored(starting_point(profile, data, method, seed), folder)
+    made = stage(profile, data, method, seed)
+    stages.require(made.folder, "13_how_little_has_to_be_trained", dataset=data.content)
+    if not made.current():
+        raise PaperError(
+            f"the adapter {made.folder.name} was trained with other parameters than this run's: "
+            "run notebook 13_how_little_has_to_be_trained again (or paper reproduce)."
+        )
+    return restored(starting_point(profile, data, method, seed), made.folder)
 
 
 def restored(model: EffectRecognizer, folder: Path) -> EffectRecognizer:

@@ -448,7 +448,11 @@ def adapt(args) -> None:
         recordings=0,
         chains_per_slice=args.chains,
     )
-    target = Path(args.output) if args.output else paths.data("adapters") / folder.name
+    own = f"{folder.name}-{name.removeprefix('adapt-')}"
+    target = Path(args.output) if args.output else paths.data("adapters") / own
+    foreign = (target / "README.md").exists() and not (target / guitar.RECORD).exists()
+    if foreign or (target.exists() and not target.is_dir()):
+        raise PaperError(f"{target} is something else already: give another folder with -o.")
     made = guitar.adapt(profile, target, args.steps)
     print(
         f"macro-F1 on {made.clips} clips of {len(made.held_out)} recordings that it did not hear: "
@@ -457,6 +461,7 @@ def adapt(args) -> None:
     if made.after <= made.before:
         print("It did not help: the released recognizer knows this guitar as well without it.")
     print(f"{target}: paper recognize --adapter {target} FILE")
+    print(f"(its rendered clips lie in {paths.data(name)}: delete that folder when you are done)")
 
 
 def export(args) -> None:

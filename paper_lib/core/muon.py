@@ -17,7 +17,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -25,6 +25,8 @@ class Muon(torch.optim.Optimizer):
             for matrix in (p for p in group["params"] if p.grad is not None):
                 average = self.state[matrix].setdefault("average", torch.zeros_like(matrix))
                 average.lerp_(matrix.grad, 1 - group["momentum"])
+                if group["weight_decay"]:
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
                 # (Nesterov's momentum)
                 direction = orthogonal(matrix.grad.lerp(average, group["momentum"]))
                 matrix.sub_(direction, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))

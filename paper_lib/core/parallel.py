@@ -22,6 +22,10 @@ from .errors import PaperError
 Item = tuple  # the arguments of one call
 Work = Callable[..., dict[str, np.ndarray]]
 PATIENCE = 20  # s, for a scheduler to answer
+KILLED = (
+    "a worker was killed, most often for want of memory: free some, or set PAPER_WORKERS=1, and "
+    "run the same command again; what is finished stays."
+)
 
 
 def shards(
@@ -60,9 +64,12 @@ def each(work: Callable, items: list[Item], label: str) -> list:
     with tqdm(total=len(items), desc=label, unit="run") as bar:
         found = []
         jobs = (joblib.delayed(work)(*item) for item in items)
-        for answer in joblib.Parallel(machine.cores(), return_as="generator")(jobs):
-            found.append(answer)
-            bar.update(1)
+        try:
+            for answer in joblib.Parallel(machine.cores(), return_as="generator")(jobs):
+                found.append(answer)
+                bar.update(1)
+        except TerminatedWorkerError as problem:
+            raise PaperError(KILLED) from problem
     return found
 
 
@@ -90,10 +97,7 @@ def _on_this_machine(work: Work, items: dict[str, Item], _: str) -> Iterator:
     try:
         yield from joblib.Parallel(workers, return_as="generator_unordered")(jobs)
     except TerminatedWorkerError as problem:
-        raise PaperError(
-            "a worker was killed, most often for want of memory: free some, or set "
-            "PAPER_WORKERS=1, and run the same command again; what is finished stays."
-        ) from problem
+        raise PaperError(KILLED) from problem
 
 
 def _on_dask(work: Work, items: dict[str, Item], scheduler: str) -> Iterator:

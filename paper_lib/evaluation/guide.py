@@ -28,7 +28,7 @@ class Guide:
         default_factory=lambda: {
             "a tenth of the rate": "a learning rate 10 times lower",
             "a hundredth of the rate": "a learning rate 100 times lower",
-            "a quarter of the epochs": "short training",
+            "a third of the epochs": "short training",
             "weight decay 0.1": "weight decay",
             "dropout 0.5": "dropout",
         }
@@ -90,14 +90,14 @@ def _ranks(g: Guide, m: Adapted) -> Finding:
     names = [n for n in m.methods.index if n.startswith("LoRA attention")]
     shares = [m.of_the_gain(n) for n in names]
     told = ", ".join(f"{n.split()[-1]}: {s:.0%}" for n, s in zip(names, shares, strict=True))
-    return _holds(bool(np.all(np.diff(shares) > 0))), f"on attention, {told}"
+    return _holds(bool(np.all(np.diff(shares) > 0.05))), f"on attention, {told}"
 
 
 @claim("guide_lora_forgets", "pitfalls", "against forgetting: use LoRA", "notebook 14, section 2")
 def _lora_forgets(g: Guide, m: Adapted) -> Finding:
     one, all_of_it = m.kept("LoRA attention 16"), m.kept("full, Muon")
     return (
-        _holds(one > all_of_it),
+        _holds(one - all_of_it > 0.01),
         f"guitar: LoRA (attention, 16) keeps {one:.1%}, full {all_of_it:.1%}",
     )
 
