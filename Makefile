@@ -41,7 +41,7 @@ test: setup-test lint
 	@PAPER_LAB_ONLY="01 12" $(IN_BROWSER)
 	@$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
 
-# every notebook in JupyterLab, in a browser (after make test, on its tiny run)
+# every notebook in JupyterLab, in a browser (after make test, on its tiny run): wants 20 GB of memory
 test-lab: setup-test
 	@$(IN_BROWSER) -n 2
 

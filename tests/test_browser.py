@@ -42,10 +42,6 @@ KERNEL = (
     "const s = window.jupyterapp.shell.currentWidget?.sessionContext; "
     "return s?.isReady && s.session?.kernel?.status"
 )
-SHUT_DOWN = (
-    "const done = arguments[0]; "
-    "window.jupyterapp.serviceManager.sessions.shutdownAll().then(done, done)"
-)
 
 
 class Lab:
@@ -92,12 +88,7 @@ class Lab:
         self.driver.execute_script(f"window.jupyterapp.commands.execute('{name}')")
 
     def run_all(self, book: str, seconds: int) -> list:
-        """The code cells of a notebook of the folder after Run All Cells.
-
-        The last one's kernel ends first: fifteen at once would want 20 GB.
-        """
-        if "/lab/" in self.driver.current_url:
-            self.driver.execute_async_script(SHUT_DOWN)
+        """The code cells of a notebook of the folder after Run All Cells."""
         self.driver.get(f"http://127.0.0.1:{self.port}/lab/tree/{book}?reset")
         wait = WebDriverWait(self.driver, 90)
         wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell"))
