@@ -78,6 +78,8 @@ class Lab:
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         self.driver = webdriver.Chrome(options=chrome, service=service)
         self.driver.set_script_timeout(30)
+        # (without the focus, which a headless page may never get, no notebook is the current one)
+        self.driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
 
     def close(self) -> None:
         self.driver.quit()
