@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
-from ..evaluation import scores
+from ..evaluation import intervals, scores
 from ..recognition import features, finetune
 from ..recognition.features import EncodedClips
 from ..recognition.model import EffectRecognizer
@@ -249,11 +249,11 @@ def judge(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> d
         said = [wider(torch.from_numpy(x[None].astype(np.float32)))[1].item() for x in both]
         rest = part_of(data.rows("test"), 1 / 3, "old effects")
         old = torch.cat([wider(torch.from_numpy(clips.clips([row])))[0] for row in rest])
-    truth = np.arange(len(both)) < len(few.test)
-    found = np.array(said) > 0
-    right = float(scores.f1_of(*(np.array([n], float) for n in _counts(truth, found)))[0])
+    truth = (np.arange(len(both)) < len(few.test))[:, None]  # (one label)
+    found = np.array(said)[:, None] > 0
+    right = scores.scores(truth, found)["macro_f1"]
     pieces = np.tile(data.index.recording.to_numpy()[few.test], 2)
-    lo, hi = _interval(truth, found, pieces, profile)
+    lo, hi = intervals.intervals(truth, found, pieces, profile.bootstrap, profile.seed)["macro_f1"]
     macro = scores.scores(data.labels[rest], old.numpy() > 0)["macro_f1"]
     row = {"effect": effect, "way": way.name, "examples": many, "f1": right, "lo": lo, "hi": hi}
     return row | {"old_macro_f1": macro}
@@ -263,20 +263,6 @@ def part_of(rows: np.ndarray, share: float, word: str) -> np.ndarray:
     """A share of the rows, drawn (a stride would meet the same chains of every recording)."""
     order = generator_for(0, word).permutation(len(rows))
     return rows[np.sort(order[: max(1, round(share * len(rows)))])]
-
-
-def _counts(truth: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
-    return (truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum()
-
-
-def _interval(truth, found, recordings, profile: Profile) -> np.ndarray:
-    """(2,) ends of the 95 % interval of F1, over recordings."""
-    _, group = np.unique(recordings, return_inverse=True)
-    each = np.zeros((group.max() + 1, 3))
-    np.add.at(each, group, np.stack([truth & found, ~truth & found, truth & ~found], 1))
-    rng = generator_for(profile.seed, "bootstrap")
-    drawn = rng.integers(len(each), size=(profile.bootstrap, len(each)))
-    return np.percentile(scores.f1_of(*np.moveaxis(each[drawn].sum(1), 1, 0)), [2.5, 97.5])
 
 
 def row(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> dict:

@@ -76,12 +76,6 @@ PITFALLS = (
 # --- what is given back ---------------------------------------------------------------------------
 
 
-def rebuilt(network: EnCodec, embedding: torch.Tensor) -> torch.Tensor:
-    """(batch, frames, channels) -> (batch, samples): quantizer and decoder of the codec."""
-    quantized = network.quantizer(embedding)[0]
-    return network.decoder(network.en_decoder(quantized)).squeeze(1)
-
-
 def sounds(data: Dataset, many: int = 4, seconds: float = 2.5) -> dict[str, torch.Tensor]:
     """kind -> (many, samples) to give back, none of them trained on, each at a peak of 0.5.
 
@@ -116,7 +110,7 @@ def given_back(
     network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """The sounds after `encoder` and the decoder of `network`, clip by clip."""
-    one = lambda x: rebuilt(network, encoder.eval()(x[None]))[0, : x.shape[-1]]
+    one = lambda x: reconstruction.rebuilt(network, encoder.eval()(x[None]))[0, : x.shape[-1]]
     return {kind: torch.stack([one(x) for x in batch]) for kind, batch in heard.items()}
 
 
@@ -171,12 +165,13 @@ class General:
         return (encoder(lower) - wanted).square().mean() / self.spread
 
     def reconstruction(self, encoder: Encoder, step: int) -> torch.Tensor:
-        """What the codec was pretrained on: 100 x squared error + STFT distance, of half seconds.
+        """The part of the pretraining's loss that compares sounds, of half seconds.
 
-        Without attention's past before the crop, and through the decoder as it is.
+        100 x squared error + STFT distance, through the decoder as it is; attention has no past
+        before the crop.
         """
         lower, x = self.crops(step, min(50, self.lower.shape[-1]), 4)
-        y = rebuilt(self.network, encoder(lower))[..., : x.shape[-1]]
+        y = reconstruction.rebuilt(self.network, encoder(lower))[..., : x.shape[-1]]
         return 100 * (y - x).square().mean() + reconstruction.stft_distance(x, y)
 
 

@@ -107,7 +107,7 @@ class Adapted:
     seed: int
 
 
-def adapt(profile: Profile, target: Path, steps: int = 200) -> Adapted:
+def adapt(profile: Profile, target: Path, steps: int) -> Adapted:
     """Fit the released recognizer to the corpus of `profile` (a folder), into the folder `target`.
 
     Every fourth recording, and at least one, is held out: `before` and `after` are of those.
@@ -167,13 +167,12 @@ to the upper half of the released codec recognizer, and its last layer. {size / 
 
 def load(folder: Path) -> EffectRecognizer:
     """The released recognizer with the adapter of a folder merged into it, in eval mode."""
-    record = _record(folder)
-    if record.get("base") != base()[1]:
+    if _record(folder).get("base") != base()[1]:
         raise PaperError(
             f"the adapter in {folder} was made for other released weights than the present ones: "
             "run paper adapt again."
         )
-    return methods.merge(switch(attached(), weights_of(folder))).eval()
+    return methods.merge(switch(attached(), load_file(folder / WEIGHTS))).eval()
 
 
 def _record(folder: Path) -> dict:
@@ -201,12 +200,6 @@ def switch(model: EffectRecognizer, weights: dict[str, torch.Tensor]) -> EffectR
         raise PaperError("this adapter is of another shape than the network that it is given to.")
     model.load_state_dict(weights, strict=False)
     return model
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the adapter in a folder."""
-    _record(folder)
-    return load_file(folder / WEIGHTS)
 
 
 def between(

@@ -19,7 +19,7 @@ from ..codec.encoder import Encoder, bake
 from ..core.errors import PaperError
 from ..recognition.model import EffectRecognizer
 
-LOW_RANK = ("lora", "dora", "qlora")
+BY_PEFT = ("lora", "dora", "qlora", "ia3")
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def attach(model: EffectRecognizer, method: Method, seed: int = 0) -> EffectReco
             "Part III adapts codecs without compression in their attention: set codec to shipped "
             "or hub:3kbps."
         )
+    if method.kind in BY_PEFT:
+        # peft merges nothing into weights that a weight norm makes anew whenever they are asked
+        # for, and says nothing of it: the norm is folded into plain weights first
+        bake(encoder.encoder), bake(encoder.en_encoder)
     encoder.requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if method.kind in LOW_RANK or method.kind == "ia3":
-            # peft merges nothing into weights that a weight norm makes anew whenever they are asked
-            # for, and says nothing of it: the norm is folded into plain weights first
-            bake(encoder.encoder), bake(encoder.en_encoder)
-            encoder.requires_grad_(False)
+        if method.kind in BY_PEFT:
             _with_peft(encoder, method)
         elif method.kind == "bottleneck":
             for parent, name in _places(encoder, method.where):

@@ -31,7 +31,7 @@ from ..core.random import generator_for
 from ..sound import audio, effects, other_sounds, plucked, rendering, sampled, variation
 from . import l3ac as codec
 from .encoder import Encoder
-from .reconstruction import loud, si_sdr, stft_distance
+from .reconstruction import loud, rebuilt, si_sdr, stft_distance
 
 # A network that two cores can embed thousands of clips with: hop 160 (100 frames/s), 128 channels
 # as in the published ones.
@@ -129,8 +129,7 @@ def loss_terms(
 
     Mean squared error, multi-resolution STFT distance, (batch, samples).
     """
-    quantized = network.quantizer(Encoder(network)(x))[0]
-    y = network.decoder(network.en_decoder(quantized)).squeeze(1)[..., : x.shape[-1]]
+    y = rebuilt(network, Encoder(network)(x))[..., : x.shape[-1]]
     return torch.mean((y - x) ** 2), stft_distance(x, y), y
 
 

@@ -65,6 +65,12 @@ def loud(x: torch.Tensor, peak: float = 0.5) -> torch.Tensor:
     return x * (peak / x.abs().amax(-1, keepdim=True).clamp_min(1e-4))
 
 
+def rebuilt(network: EnCodec, embedding: torch.Tensor) -> torch.Tensor:
+    """(batch, frames, channels) -> (batch, samples): quantizer and decoder of the codec."""
+    quantized = network.quantizer(embedding)[0]
+    return network.decoder(network.en_decoder(quantized)).squeeze(1)
+
+
 @torch.inference_mode()
 def encode_decode(network: EnCodec, x: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
     """(batch, samples) through the codec, clip by clip.
