@@ -71,6 +71,7 @@ class Rendering:
     # 3 to so many seconds of silence go through the chain before (0: none)
     lead_seconds: NotNegative = 7.0
     chain_plan: Literal["paper50", "guo221", "singles"] = "paper50"
+    settings: Literal["table", "drawn"] = "table"  # drawn: of every knob, anew for each clip
     include_dry: bool = True  # also keep the unprocessed clip, with all labels zero
     chains_per_slice: Count = 12  # so many of the plan's chains, drawn for each slice (0: all)
     split: Literal["by_recording", "by_clip"] = "by_recording"  # by_clip: only to measure the leak

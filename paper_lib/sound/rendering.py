@@ -13,7 +13,7 @@ from ..core import config, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..core.random import generator_for
-from . import audio, corpus, effects
+from . import audio, corpus, effects, settings
 from .dataset import Dataset
 
 # seconds after which SoX's own beginning, and its echo in delays and reverbs, is below -60 dB in
@@ -53,13 +53,27 @@ def chains_of(
     return [whole[i] for i in sorted(drawn)]
 
 
-def transformer(chain: effects.Chain) -> sox.Transformer:
-    """The chain as a pysox Transformer: effects in order, no dither (SoX's own is random)."""
+def settings_of(
+    profile: Profile, recording: str, slice_: int, chain: effects.Chain
+) -> dict[str, float]:
+    """Where the knobs stand for one clip: drawn from its own generator, or as Table 1 has them."""
+    if profile.settings == "table":
+        return {}
+    rng = generator_for(profile.seed, "settings", recording, slice_, effects.label(chain))
+    return settings.draw(chain, rng)
+
+
+def transformer(chain: effects.Chain, knobs: dict[str, float] | None = None) -> sox.Transformer:
+    """The chain as a pysox Transformer: effects in order, no dither (SoX's own is random).
+
+    knobs: values other than Table 1's, as `settings.draw` makes them.
+    """
     tfm = sox.Transformer()
     tfm.set_globals(dither=False)
     for name in effects.check(chain):
         effect = effects.BY_NAME[name]
-        getattr(tfm, effect.method)(**effect.arguments)
+        changed = settings.arguments(name, knobs or {})
+        getattr(tfm, effect.method)(**effect.arguments | changed)
     return tfm
 
 
@@ -69,6 +83,7 @@ def render(
     chain: effects.Chain,
     out_rate: int | None = None,
     lead: float = 0.0,
+    knobs: dict[str, float] | None = None,
 ) -> np.ndarray:
     """Apply `chain` to (n,) int16 at `rate` Hz.
 
@@ -87,7 +102,7 @@ def render(
         raise PaperError(
             f"render takes mono int16 samples, not {samples.dtype} of shape {samples.shape}."
         )
-    tfm, before = transformer(chain), round(lead * rate)
+    tfm, before = transformer(chain, knobs), round(lead * rate)
     try:
         out = tfm.build_array(
             input_array=np.concatenate([np.zeros(before, np.int16), samples]), sample_rate_in=rate
@@ -141,8 +156,11 @@ def render_recording(recording: corpus.Recording, profile: Profile) -> dict[str,
     for s, clean in enumerate(cut):
         for chain in chains_of(profile, recording.name, s):
             lead = draw_lead(lead_span(profile), profile.seed, recording.name, s, chain)
+            knobs = settings_of(profile, recording.name, s, chain)
             try:
-                clips.append(render(clean, profile.render_rate, chain, audio.CODEC_RATE, lead))
+                clips.append(
+                    render(clean, profile.render_rate, chain, audio.CODEC_RATE, lead, knobs)
+                )
             except PaperError as problem:
                 raise PaperError(f"recording {recording.name}, slice {s}: {problem}") from problem
     return {"clips": np.stack(clips)}
@@ -221,7 +239,7 @@ def _index(found: list[corpus.Recording], counts: list[int], profile: Profile) -
                 row = {"clip": len(rows), "excerpt": f"{recording.name}_{s}"} | facts
                 row |= {"slice": s, "chain": effects.label(chain), "lead": lead}
                 labels = dict(zip(effects.NAMES, effects.multi_hot(chain), strict=True))
-                rows.append(row | labels)
+                rows.append(row | labels | settings_of(profile, recording.name, s, chain))
     index = pd.DataFrame(rows)
     if profile.split == "by_recording":
         index["split"] = index["recording"].map(corpus.split_of(profile))
