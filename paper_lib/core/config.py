@@ -188,6 +188,7 @@ class Adapters:
     trial_epochs: Positive = 3  # of each trial against forgetting
     few_steps: Positive = 120  # of each way to learn a new effect
     guitar_steps: Positive = 150  # of an adapter for one guitar
+    knob_epochs: Positive = 20  # of a network that also says where the effects' knobs stand
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -70,6 +70,24 @@ def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: in
     return _ends(second - first)
 
 
+def of_mean(
+    values: np.ndarray, recordings: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Ends of the interval of a mean over clips, e.g. of an error.
+
+    values: (seeds, clips), of several trainings; recordings: (clips,).
+    """
+    _, group = np.unique(recordings, return_inverse=True)
+    number = np.bincount(group)
+    total = np.stack([np.bincount(group, one) for one in values])  # (seeds, recordings)
+    rng = generator_for(seed, "bootstrap")
+    chosen = rng.integers(len(number), size=(resamples, len(number)))
+    trained = rng.integers(len(values), size=(resamples, len(values)))
+    sums = np.stack([total[t][:, c].sum(1).mean() for t, c in zip(trained, chosen, strict=True)])
+    low, high = _ends(sums / number[chosen].sum(1))
+    return float(low), float(high)
+
+
 def mean_score(truth: np.ndarray, answers: np.ndarray) -> dict[str, float]:
     """Micro- and macro-F1, averaged over training seeds.
 

@@ -101,8 +101,8 @@ def arguments(effect: str, settings: dict[str, float]) -> dict:
     if not mine:
         return {}
     if effect == "chorus":
-        scaled = {"speeds": mine["rate"], "depths": mine["depth"], "decays": mine["mix"]}
-        return {name: _with_mean(CHORUS_VOICES[name], mean) for name, mean in scaled.items()}
+        means = {"speeds": mine["rate"], "depths": mine["depth"], "decays": mine["mix"]}
+        return {name: _with_mean(name, mean) for name, mean in means.items()}
     if effect in ("feedback_delay", "slapback_delay"):
         return {
             "delays": [mine["delay"] * k for k in (1, 2, 3)],
@@ -118,6 +118,7 @@ def arguments(effect: str, settings: dict[str, float]) -> dict:
     return {names.get(name, name): value for name, value in mine.items()}
 
 
-def _with_mean(values: list[float], mean: float) -> list[float]:
-    """The values in their proportions, to four digits, so that this is their mean."""
-    return [float(f"{value * mean / np.mean(values):.4g}") for value in values]
+def _with_mean(name: str, mean: float) -> list[float]:
+    """Table 1's values of a chorus's voices in their proportions, to four digits, of this mean."""
+    values = np.array(CHORUS_VOICES[name])
+    return [float(f"{value:.4g}") for value in values * mean / values.mean()]

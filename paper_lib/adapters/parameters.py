@@ -1,0 +1,298 @@
+"""Group, effect, parameters: networks that also say where an effect's knobs stand. Notebook 17.
+
+A network has 19 + 29 outputs. Of each group they hold the logits of "none" and of its effects, of
+which at most one is on (a softmax); of each knob of `sound.settings` its place in its range, 0 to
+1, which counts only where its effect is on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional as F
+
+from ..codec import l3ac
+from ..core import loop, machine, parallel, paths, stages
+from ..core.config import Profile
+from ..core.random import generator_for
+from ..evaluation import intervals, scores
+from ..recognition import features, finetune, peers
+from ..recognition.features import EncodedClips
+from ..recognition.head import Head
+from ..recognition.model import EffectRecognizer
+from ..recognition.optimisers import Rates, optimisers, warm_cosine
+from ..sound.dataset import Dataset
+from ..sound.effects import EFFECTS, GROUPS, NAMES
+from ..sound.settings import KNOBS
+from . import methods
+
+MEMBERS = {g: [i for i, e in enumerate(EFFECTS) if e.group == g] for g in GROUPS}
+SPANS = list(pairwise(np.cumsum([0, *(1 + len(m) for m in MEMBERS.values())])))  # of logits
+LOGITS = int(SPANS[-1][1])
+OUTPUTS = LOGITS + len(KNOBS)
+GUESSED = 0.25  # mean error of always saying the middle, of a knob that is drawn evenly
+GOALS = ("labels", "parameters", "both")
+POOLING = "mean_sd_mad"  # a rate is not in the mean over time
+BATCH = 16
+SHORTEST = 0.6  # of a clip: the share that a step hears is drawn from this to 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained: which of `features.KINDS` it hears, and how fast it learns."""
+
+    name: str
+    hears: str
+    rates: Rates
+
+
+NETWORKS = (
+    Network("head on the frozen codec", "frozen", Rates(0, 1e-3)),
+    Network("codec, upper half", "frozen", Rates(1e-3, 1e-3, True, 0.98)),
+    Network("log-mel CNN", "logmel", Rates(0, 2e-3, weight_decay=1e-2)),
+)
+BY_NAME = {network.name: network for network in NETWORKS}
+
+
+# --- the data set ---------------------------------------------------------------------------------
+
+
+def run_of(profile: Profile) -> Profile:
+    """The run whose clips are the profile's, each with knob settings of its own."""
+    changes: dict[str, Any] = {"profile": f"{profile.profile}-drawn", "settings": "drawn"}
+    return replace(profile, upper_epochs=1, peer_epochs=1, **changes)
+
+
+def places(data: Dataset) -> np.ndarray:
+    """(clips, 29) float32: where each knob stands, 0 to 1; NaN where its effect is off."""
+    index = data.index.reindex(columns=[knob.column for knob in KNOBS]).to_numpy(float)
+    columns = [knob.place(x) for knob, x in zip(KNOBS, index.T, strict=True)]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+# --- what a network answers, and its loss ---------------------------------------------------------
+
+
+def in_group(labels: torch.Tensor) -> torch.Tensor:
+    """(batch, 13) 0/1 -> (batch, 6): 0 for none, k for the k-th effect of the group."""
+    found = [
+        (labels[:, m] * torch.arange(1, len(m) + 1, device=labels.device)).sum(1)
+        for m in MEMBERS.values()
+    ]
+    return torch.stack(found, 1).long()
+
+
+def loss(said: torch.Tensor, labels: torch.Tensor, places: torch.Tensor, goal: str) -> torch.Tensor:
+    """Cross-entropy of each group, and the error of each knob of the effects that are on.
+
+    said: (batch, 48); labels: (batch, 13); places: (batch, 29), NaN where there is nothing to say.
+    Both are summed over a clip and averaged over the batch. A knob's error counts in units of that
+    of always saying the middle.
+    """
+    total = said.new_zeros(())
+    if goal != "parameters":
+        truth = in_group(labels)
+        for k, (start, end) in enumerate(SPANS):
+            total = total + F.cross_entropy(said[:, start:end], truth[:, k])
+    if goal != "labels":
+        there = ~places.isnan()
+        error = (torch.sigmoid(said[:, LOGITS:]) - places)[there].abs()
+        total = total + error.sum() / (GUESSED * len(said))
+    return total
+
+
+def read(said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., 48) outputs -> (..., 13) 0/1, at most one of each group; (..., 29) places."""
+    labels = np.zeros((*said.shape[:-1], len(NAMES)), int)
+    for (start, end), members in zip(SPANS, MEMBERS.values(), strict=True):
+        best = said[..., start:end].argmax(-1)
+        for k, member in enumerate(members, 1):
+            labels[..., member] = best == k
+    return labels, 1 / (1 + np.exp(-said[..., LOGITS:]))
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def heard(profile: Profile, data: Dataset, network: Network) -> EncodedClips:
+    """What a network hears of every clip."""
+    if network.name != "head on the frozen codec":
+        return features.kept(profile, data, network.hears)
+    pooled = features.pool(features.embed_dataset(profile, data, network.hears), POOLING)
+    return EncodedClips(data.labels, np.asarray(pooled)[:, :, None])
+
+
+def fresh(profile: Profile, network: Network, clips: EncodedClips, rows: np.ndarray, seed: int):
+    """The network before its training: random weights, but for the codec's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if network.hears == "logmel":
+            model = peers.MelRecognizer()
+            model.head[-1] = nn.Linear(model.head[-1].in_features, OUTPUTS)
+            return model
+        head = Head(3 * l3ac.load(profile.codec).mc.feature_dim, profile.hidden, profile.dropout)
+        head.layers[3] = nn.Linear(profile.hidden, OUTPUTS)
+    pooled = np.load(paths.embedding(profile.profile, "frozen") / "embedding.npy", mmap_mode="r")
+    head.fit_scaling(torch.from_numpy(features.pool(pooled[rows], POOLING)))
+    if network.name == "head on the frozen codec":
+        return nn.Sequential(nn.Flatten(), head)
+    wide = Head(len(head.mean), profile.hidden, profile.dropout)
+    model = EffectRecognizer.assemble(l3ac.load(profile.codec), wide, POOLING)
+    model.head = head
+    return methods.attach(model, methods.Method("full, Muon", "unfreeze", 4, muon=True), seed)
+
+
+def train(
+    profile: Profile, data: Dataset, network: Network, goal: str, seed: int
+) -> tuple[nn.Module, EncodedClips, pd.DataFrame]:
+    """Train one network; it, the clips as it hears them, and its history.
+
+    A step hears 16 clips, each from a place of its own. The rate falls to nought, and the last
+    epoch counts: nothing is chosen.
+    """
+    clips, knobs, rows = heard(profile, data, network), places(data), data.rows("train")
+    model = fresh(profile, network, clips, rows, profile.seed + seed)
+    examples, per_epoch = loop.shuffled(rows, BATCH, profile.seed + seed, "knobs")
+    whole = clips.activations.shape[-1]
+
+    def step_loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+        key = (profile.seed + seed, "knobs", step)
+        device = next(model.parameters()).device
+        length = round(generator_for(*key).uniform(SHORTEST, 1) * whole)
+        x = finetune.excerpts(clips, part, length, key, device)
+        labels, stand = (torch.from_numpy(a[part]).to(device) for a in (data.labels, knobs))
+        return loss(model(x), labels, stand, goal)
+
+    steps = profile.knob_epochs * per_epoch
+    if isinstance(model, EffectRecognizer):
+        steppers = optimisers(list(methods.trained(model).values()), model.head, network.rates)
+    else:
+        steppers = optimisers([], model, network.rates)
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=profile.seed + seed, clip=1.0)
+    schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
+    history = loop.train(loop.Task(model, examples, step_loss, steppers, schedules), plan).history
+    return model.cpu().eval(), clips, history
+
+
+def stage(profile: Profile, data: Dataset, network: Network, goal: str, seed: int) -> stages.Stage:
+    """data/<profile>-drawn/models/<network>_<goal>: what one training leaves."""
+    words = "_".join([*network.name.replace(",", "").split(), goal])
+    names = ("knob_epochs", "hidden", "dropout", "warmup", "seed")
+    own = {name: getattr(profile, name) for name in names}
+    own |= {"network": network.name, "goal": goal, "training_seed": seed}
+    embedding = stages.require(
+        paths.embedding(profile.profile, network.hears), "17_how_much_of_it", dataset=data.content
+    )
+    inputs = {"dataset": data.content, "embedding": embedding["content"]}
+    folder = paths.model(profile.profile, words, seed)
+    return stages.Stage("parameters", folder, own, inputs, threads=1)
+
+
+def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) -> np.ndarray:
+    """Train a network, if that has not been done; (clips, 48), what it says of every clip."""
+    machine.make_deterministic(1)
+    data = Dataset(folder)
+    made = stage(profile, data, network, goal, seed)
+    with made.opened() as work:
+        if work:
+            model, clips, history = train(profile, data, network, goal, seed)
+            with torch.inference_mode():
+                said = np.concatenate(
+                    [model(torch.from_numpy(clips.clips([i]))).numpy() for i in range(len(data))]
+                )
+            np.save(work / "said.npy", said)
+            history.to_csv(work / "history.csv", index=False)
+            made.finish(stages.array_digest(said))
+    return np.load(made.folder / "said.npy")
+
+
+def fit_all(
+    profile: Profile, data: Dataset, wanted: list[tuple[str, str]]
+) -> dict[tuple[str, str], np.ndarray]:
+    """(network, goal) -> (seeds, clips, 48) of its `adapter_seeds` trainings, a core each."""
+    for kind in ("frozen", "logmel"):
+        features.kept(profile, data, kind)
+    seeds = range(profile.adapter_seeds)
+    jobs = [(profile, data.folder, BY_NAME[n], goal, seed) for n, goal in wanted for seed in seeds]
+    said = iter(parallel.each(fit, jobs, "networks"))
+    return {one: np.stack([next(said) for _ in seeds]) for one in wanted}
+
+
+def probed(statistics: np.ndarray, knobs: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """(clips, 29) places that linear regressions find, one a knob: is it in there at all?
+
+    statistics: (clips, inputs), of a network that is left as it is. Each is fitted to the training
+    clips that have the effect; the penalty is chosen among those (leave one out).
+    """
+    out = np.full_like(knobs, GUESSED * 2)
+    for k, column in enumerate(knobs.T):
+        rows = train[~np.isnan(column[train])]
+        if len(rows) > 1:
+            ridge = make_pipeline(StandardScaler(), RidgeCV(np.geomspace(1, 1e4, 9)))
+            out[:, k] = ridge.fit(statistics[rows], column[rows]).predict(statistics).clip(0, 1)
+    return out
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def error_table(profile: Profile, data: Dataset, found: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A row a knob and system: mean absolute error, in parts of the knob's range, on test clips.
+
+    found: system -> (seeds, clips, 29) places. lo, hi: 95 %, over recordings and training seeds.
+    explained: the share of the variance (R squared; 0 for the mean, below 0: worse than that).
+    """
+    truth, test, rows = places(data), data.rows("test"), []
+    recordings = data.index.recording.to_numpy()
+    for k, knob in enumerate(KNOBS):
+        there = test[~np.isnan(truth[test, k])]
+        for system, said in found.items() if len(there) else ():
+            error = np.abs(said[:, there, k] - truth[there, k])
+            lo, hi = intervals.of_mean(error, recordings[there], profile.bootstrap, profile.seed)
+            row: dict[str, Any] = {"effect": knob.effect, "knob": knob.name, "unit": knob.unit}
+            row |= {"system": system, "clips": len(there)}
+            row |= {"error": float(error.mean()), "lo": lo, "hi": hi}
+            left = np.mean(error**2) / max(float(truth[there, k].var()), 1e-9)
+            rows.append(row | {"explained": 1 - left})
+    return pd.DataFrame(rows)
+
+
+def level_table(
+    profile: Profile, data: Dataset, said: dict[tuple[str, str], np.ndarray]
+) -> pd.DataFrame:
+    """A row a training: F1 of the groups and of the effects, the knobs' mean error; test clips.
+
+    lo, hi: 95 % of the effects' macro-F1. error: the mean over knobs (empty where not trained).
+    """
+    test, truth, rows = data.rows("test"), places(data), []
+    labels, recordings = data.labels[test], data.index.recording.to_numpy()[test]
+    for (network, goal), outputs in said.items():
+        row: dict[str, Any] = {"network": network, "goal": goal}
+        effects, stand = read(outputs[:, test])
+        if goal != "parameters":
+            row["group_macro_f1"] = np.mean(
+                [scores.scores(by_group(labels), by_group(one))["macro_f1"] for one in effects]
+            )
+            row["effect_macro_f1"] = intervals.mean_score(labels, effects)["macro_f1"]
+            row["lo"], row["hi"] = intervals.intervals(
+                labels, effects, recordings, profile.bootstrap, profile.seed
+            )["macro_f1"]
+        if goal != "labels":
+            row["error"] = np.nanmean(np.nanmean(np.abs(stand - truth[test]), axis=(0, 1)))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_group(labels: np.ndarray) -> np.ndarray:
+    """(clips, 13) 0/1 -> (clips, 6): is an effect of the group on?"""
+    return np.stack([labels[:, m].max(1) for m in MEMBERS.values()], 1)
