@@ -284,7 +284,7 @@ def test_the_guide_s_ledger_tells_right_from_wrong():
     wrong = ["the recipe", "rate ten times too high", "twice as long", "one style alone"]
     pitfalls = pd.DataFrame({"macro_f1": [0.7, 0.3, 0.8, 0.5, 0.1], "other styles": 0.4},
                             index=[*wrong, "labels too generic"])  # fmt: skip
-    table = guide.ledger(guide.Adapted(scores, left, pitfalls)).set_index("id").verdict
+    table = guide.ledger(guide.Measured(scores, left, pitfalls)).set_index("id").verdict
     right = {"guide_savings", "guide_memory", "guide_rank_4", "guide_rank_16", "guide_rank_128",
              "guide_ranks", "guide_prior", "guide_weight_decay_0.1", "guide_rate",
              "guide_generic"}  # fmt: skip

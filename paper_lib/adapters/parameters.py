@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -43,23 +44,27 @@ OUTPUTS = LOGITS + len(KNOBS)
 GUESSED = 0.25  # mean error of always saying the middle, of a knob that is drawn evenly
 GOALS = ("labels", "parameters", "both")
 POOLING = "mean_sd_mad"  # a rate is not in the mean over time
+LONGEST = 1.25  # s, of the echoes that `rhythm` looks for (three times 400 ms, and a little)
 BATCH = 16
-SHORTEST = 0.6  # of a clip: the share that a step hears is drawn from this to 1
+SHARES = (0.4, 0.7)  # of a clip: between these lies what a step hears of it
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained: which of `features.KINDS` it hears, and how fast it learns."""
+    """What is trained: which of `features.KINDS` it hears, what of it, and how fast it learns."""
 
     name: str
     hears: str
+    part: str  # head (on a description of the clip) | upper (half of the codec, and a head) | all
     rates: Rates
+    epochs: float = 1.0  # times the profile's
 
 
 NETWORKS = (
-    Network("head on the frozen codec", "frozen", Rates(0, 1e-3)),
-    Network("codec, upper half", "frozen", Rates(1e-3, 1e-3, True, 0.98)),
-    Network("log-mel CNN", "logmel", Rates(0, 2e-3, weight_decay=1e-2)),
+    Network("head on the frozen codec", "frozen", "head", Rates(0, 1e-3, weight_decay=0.1)),
+    Network("head on log-mel", "logmel", "head", Rates(0, 1e-3, weight_decay=0.1)),
+    Network("codec, upper half", "frozen", "upper", Rates(1e-3, 3e-4, True, 0.98), 0.3),
+    Network("log-mel CNN", "logmel", "all", Rates(0, 2e-3, weight_decay=1e-2)),
 )
 BY_NAME = {network.name: network for network in NETWORKS}
 
@@ -78,6 +83,77 @@ def places(data: Dataset) -> np.ndarray:
     index = data.index.reindex(columns=[knob.column for knob in KNOBS]).to_numpy(float)
     columns = [knob.place(x) for knob, x in zip(KNOBS, index.T, strict=True)]
     return np.stack(columns, 1).astype(np.float32)
+
+
+# --- a description of a clip ----------------------------------------------------------------------
+
+
+def rhythm(frames: torch.Tensor, lags: int) -> torch.Tensor:
+    """(batch, frames, channels) -> (batch, lags): how like a clip is to itself 1 to `lags` later.
+
+    The autocorrelation of each channel over time, 1 at lag 0, averaged over channels. An echo or a
+    tremolo is a peak in it; statistics over time know nothing of that.
+    """
+    away, n = frames - frames.mean(1, keepdim=True), frames.shape[1]
+    turned = torch.fft.rfft(away, 2 * n, dim=1)
+    found = torch.fft.irfft(turned.real**2 + turned.imag**2, 2 * n, dim=1)[:, : lags + 1]
+    pairs = 1 - torch.arange(lags + 1, device=frames.device) / n  # (fewer, the longer the lag)
+    found = found / (found[:, :1].clamp_min(1e-6) * pairs[:, None])
+    return found.mean(2)[:, 1:]
+
+
+def describe(frames: torch.Tensor, lags: int) -> torch.Tensor:
+    """(batch, frames, channels) -> (batch, 3 channels + lags): time statistics, and `rhythm`."""
+    pooled = features.pool(features.time_statistics(frames), POOLING)
+    return torch.cat([pooled, rhythm(frames, lags)], 1)
+
+
+def lags_of(profile: Profile, frames: int) -> int:
+    """Frames in `LONGEST`, or in three tenths of a clip if that is less; frames: of a whole clip.
+
+    (No step hears less than four tenths.)
+    """
+    return round(min(LONGEST / profile.slice_seconds, 0.3) * frames)
+
+
+def described(profile: Profile, data: Dataset, kind: str) -> np.ndarray:
+    """Stage data/<profile>/described_<kind>: (clips, 3 channels + lags) of a frozen front end."""
+    clips = features.kept(profile, data, kind)
+    folder = paths.embedding(profile.profile, kind)
+    lags = lags_of(profile, clips.activations.shape[-1])
+    embedding = stages.require(folder, "17_how_much_of_it", dataset=data.content)
+    made = stages.Stage(
+        "described",
+        paths.data(profile.profile) / f"described_{kind}",
+        {"lags": lags},
+        {"embedding": embedding["content"]},
+        threads=1,
+    )
+    with made.opened() as work:
+        if work:
+            parts = np.array_split(np.arange(len(data)), -(-len(data) // features.CHUNK))
+            own = (folder / "lower.npy", kind, profile.codec, profile.seed, lags)
+            items = {f"{i:06d}": (*own, part) for i, part in enumerate(parts)}
+            files = parallel.shards(
+                described_rows, items, work / "shards", f"describing {kind}", profile.scheduler
+            )
+            found = np.concatenate([np.load(file)["described"] for file in files])
+            np.save(work / "described.npy", found)
+            made.finish(stages.array_digest(found))
+    return np.load(made.folder / "described.npy")
+
+
+def described_rows(
+    lower: Path, kind: str, codec: str, seed: int, lags: int, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`described` of some clips, from what is kept of them half-way up."""
+    machine.make_deterministic(1)
+    module, kept = features.front_end(kind, codec, seed), np.load(lower, mmap_mode="r")
+    with torch.inference_mode():
+        found = [
+            describe(module(torch.from_numpy(kept[[row]].astype(np.float32))), lags) for row in rows
+        ]
+    return {"described": torch.cat(found).numpy()}
 
 
 # --- what a network answers, and its loss ---------------------------------------------------------
@@ -124,32 +200,53 @@ def read(said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- training -------------------------------------------------------------------------------------
 
 
+class Reader(nn.Module):
+    """An encoder that is trained, the description of its frames, and the head of Eq. 3."""
+
+    def __init__(self, encoder: nn.Module, head: Head, lags: int):
+        super().__init__()
+        self.encoder, self.head, self.lags = encoder, head, lags
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, frames) from half-way up -> (batch, 48)."""
+        return self.head(describe(self.encoder(x), self.lags))
+
+
 def heard(profile: Profile, data: Dataset, network: Network) -> EncodedClips:
     """What a network hears of every clip."""
-    if network.name != "head on the frozen codec":
+    if network.part != "head":
         return features.kept(profile, data, network.hears)
-    pooled = features.pool(features.embed_dataset(profile, data, network.hears), POOLING)
-    return EncodedClips(data.labels, np.asarray(pooled)[:, :, None])
+    return EncodedClips(data.labels, described(profile, data, network.hears)[:, :, None])
 
 
-def fresh(profile: Profile, network: Network, clips: EncodedClips, rows: np.ndarray, seed: int):
-    """The network before its training: random weights, but for the codec's."""
+def fresh(profile: Profile, data: Dataset, network: Network, goal: str, seed: int) -> nn.Module:
+    """The network before its training.
+
+    The codec begins as pretrained, with the head that was trained on it; all else with random
+    weights.
+    """
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if network.hears == "logmel":
+        torch.manual_seed(profile.seed + seed)
+        if network.part == "all":
             model = peers.MelRecognizer()
             model.head[-1] = nn.Linear(model.head[-1].in_features, OUTPUTS)
             return model
-        head = Head(3 * l3ac.load(profile.codec).mc.feature_dim, profile.hidden, profile.dropout)
+        x = described(profile, data, network.hears)
+        head = Head(x.shape[1], profile.hidden, profile.dropout)
         head.layers[3] = nn.Linear(profile.hidden, OUTPUTS)
-    pooled = np.load(paths.embedding(profile.profile, "frozen") / "embedding.npy", mmap_mode="r")
-    head.fit_scaling(torch.from_numpy(features.pool(pooled[rows], POOLING)))
-    if network.name == "head on the frozen codec":
-        return nn.Sequential(nn.Flatten(), head)
-    wide = Head(len(head.mean), profile.hidden, profile.dropout)
-    model = EffectRecognizer.assemble(l3ac.load(profile.codec), wide, POOLING)
-    model.head = head
-    return methods.attach(model, methods.Method("full, Muon", "unfreeze", 4, muon=True), seed)
+    head.fit_scaling(torch.from_numpy(x[data.rows("train")]))
+    whole = nn.Sequential(nn.Flatten(), head)
+    if network.part == "head":
+        return whole
+    before = BY_NAME["head on the frozen codec"]
+    fit(profile, data.folder, before, goal, seed)
+    folder = stage(profile, data, before, goal, seed).folder
+    whole.load_state_dict(load_file(folder / "weights.safetensors"))
+    network_ = l3ac.load(profile.codec)
+    model = EffectRecognizer.assemble(network_, Head(network_.mc.feature_dim), "mean")
+    methods.attach(model, methods.Method("full, Muon", "unfreeze", 4, muon=True), seed)
+    frames = features.kept(profile, data, "frozen").activations.shape[-1]
+    return Reader(model.encoder, head, lags_of(profile, frames))
 
 
 def train(
@@ -161,23 +258,22 @@ def train(
     epoch counts: nothing is chosen.
     """
     clips, knobs, rows = heard(profile, data, network), places(data), data.rows("train")
-    model = fresh(profile, network, clips, rows, profile.seed + seed)
+    model = fresh(profile, data, network, goal, seed)
     examples, per_epoch = loop.shuffled(rows, BATCH, profile.seed + seed, "knobs")
     whole = clips.activations.shape[-1]
 
     def step_loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         key = (profile.seed + seed, "knobs", step)
         device = next(model.parameters()).device
-        length = round(generator_for(*key).uniform(SHORTEST, 1) * whole)
+        length = round(generator_for(*key).uniform(*SHARES) * whole)
         x = finetune.excerpts(clips, part, length, key, device)
         labels, stand = (torch.from_numpy(a[part]).to(device) for a in (data.labels, knobs))
         return loss(model(x), labels, stand, goal)
 
-    steps = profile.knob_epochs * per_epoch
-    if isinstance(model, EffectRecognizer):
-        steppers = optimisers(list(methods.trained(model).values()), model.head, network.rates)
-    else:
-        steppers = optimisers([], model, network.rates)
+    steps = max(1, round(network.epochs * profile.knob_epochs)) * per_epoch
+    encoder = model.encoder.parameters() if isinstance(model, Reader) else ()
+    head = model.head if isinstance(model, Reader) else model
+    steppers = optimisers([p for p in encoder if p.requires_grad], head, network.rates)
     plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=profile.seed + seed, clip=1.0)
     schedules = [warm_cosine(one, steps, profile.warmup) for one in steppers]
     history = loop.train(loop.Task(model, examples, step_loss, steppers, schedules), plan).history
@@ -210,6 +306,8 @@ def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) 
                 said = np.concatenate(
                     [model(torch.from_numpy(clips.clips([i]))).numpy() for i in range(len(data))]
                 )
+            weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+            save_file(weights, work / "weights.safetensors")
             np.save(work / "said.npy", said)
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.array_digest(said))

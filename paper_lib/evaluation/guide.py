@@ -36,7 +36,7 @@ class Guide:
 
 
 @dataclass(frozen=True)
-class Adapted:
+class Measured:
     """What notebooks 13 and 14 measured."""
 
     methods: pd.DataFrame  # table_adapters, indexed by method
@@ -57,13 +57,13 @@ def _holds(good: bool) -> str:
 
 
 @claim("guide_savings", "LoRA", "r = 16, d = k = 1024: 32 times fewer parameters", "r (d + k)")
-def _savings(g: Guide, m: Adapted) -> Finding:
+def _savings(g: Guide, m: Measured) -> Finding:
     fewer = g.size**2 / (2 * g.rank * g.size)
     return _holds(fewer == g.fewer), f"{g.size**2:,} / {2 * g.rank * g.size:,} = {fewer:g}"
 
 
 @claim("guide_memory", "QLoRA", "full fine-tuning of 3.3 B in FP16 takes ~26 GB", "multiplication")
-def _memory(g: Guide, m: Adapted) -> Finding:
+def _memory(g: Guide, m: Measured) -> Finding:
     need = g.parameters * 2 * 4 / 1e9
     return (
         _holds(abs(need - g.full_gb) < 1),
@@ -74,7 +74,7 @@ def _memory(g: Guide, m: Adapted) -> Finding:
 
 def _rank(rank: int, word: str, least: float, most: float) -> Claim:
     @claim(f"guide_rank_{rank}", "LoRA, ranks", f"rank {rank}: {word}", "notebook 13, section 5")
-    def check(g: Guide, m: Adapted) -> Finding:
+    def check(g: Guide, m: Measured) -> Finding:
         share = m.of_the_gain(f"LoRA attention {rank}")
         return (
             _holds(least <= share < most),
@@ -86,7 +86,7 @@ def _rank(rank: int, word: str, least: float, most: float) -> Claim:
 
 
 @claim("guide_ranks", "LoRA, ranks", "more rank, better adaptation", "notebook 13, section 5")
-def _ranks(g: Guide, m: Adapted) -> Finding:
+def _ranks(g: Guide, m: Measured) -> Finding:
     names = [n for n in m.methods.index if n.startswith("LoRA attention")]
     shares = [m.of_the_gain(n) for n in names]
     told = ", ".join(f"{n.split()[-1]}: {s:.0%}" for n, s in zip(names, shares, strict=True))
@@ -94,7 +94,7 @@ def _ranks(g: Guide, m: Adapted) -> Finding:
 
 
 @claim("guide_lora_forgets", "pitfalls", "against forgetting: use LoRA", "notebook 14, section 2")
-def _lora_forgets(g: Guide, m: Adapted) -> Finding:
+def _lora_forgets(g: Guide, m: Measured) -> Finding:
     one, all_of_it = m.kept("LoRA attention 16"), m.kept("full, Muon")
     return (
         _holds(one - all_of_it > 0.01),
@@ -109,7 +109,7 @@ def _mitigation(name: str, words: str) -> Claim:
         f"against forgetting: {words}",
         "notebook 14, section 3",
     )
-    def check(g: Guide, m: Adapted) -> Finding:
+    def check(g: Guide, m: Measured) -> Finding:
         more = m.kept(name) - m.kept("the recipe")
         macro = m.forgetting.macro_f1
         return (
@@ -121,7 +121,7 @@ def _mitigation(name: str, words: str) -> Claim:
 
 
 @claim("guide_prior", "DreamBooth", "prior preservation prevents forgetting", "notebook 14, 4")
-def _prior(g: Guide, m: Adapted) -> Finding:
+def _prior(g: Guide, m: Measured) -> Finding:
     names = [n for n in m.forgetting.index if n.startswith("prior")]
     best = max(names, key=m.kept)
     return (
@@ -133,21 +133,21 @@ def _prior(g: Guide, m: Adapted) -> Finding:
 
 
 @claim("guide_rate", "pitfalls", "rate too high: quality collapses", "notebook 14, section 5")
-def _rate(g: Guide, m: Adapted) -> Finding:
+def _rate(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     high, right = macro["rate ten times too high"], macro["the recipe"]
     return _holds(high < right), f"macro-F1 {high:.3f} at ten times the rate, {right:.3f} before"
 
 
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
-def _long(g: Guide, m: Adapted) -> Finding:
+def _long(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     long, right = macro["twice as long"], macro["the recipe"]
     return _holds(long < right), f"macro-F1 {long:.3f} after twice the epochs, not {right:.3f}"
 
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")
-def _diverse(g: Guide, m: Adapted) -> Finding:
+def _diverse(g: Guide, m: Measured) -> Finding:
     others = m.pitfalls["other styles"]
     one, all_styles = others["one style alone"], others["the recipe"]
     return (
@@ -157,7 +157,7 @@ def _diverse(g: Guide, m: Adapted) -> Finding:
 
 
 @claim("guide_generic", "pitfalls", "generic labels: does not specialise", "notebook 14, section 5")
-def _generic(g: Guide, m: Adapted) -> Finding:
+def _generic(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     return (
         _holds(macro["labels too generic"] < macro["the recipe"]),
@@ -165,7 +165,7 @@ def _generic(g: Guide, m: Adapted) -> Finding:
     )
 
 
-def ledger(measured: Adapted, guide: Guide = Guide()) -> pd.DataFrame:
+def ledger(measured: Measured, guide: Guide = Guide()) -> pd.DataFrame:
     """The guide's claims that this part can judge, a row each; the columns of notebook 07's."""
     ranks = [
         _rank(4, "modest adaptation", 0.0, 0.5),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -158,4 +160,58 @@ def before_after(f1: pd.DataFrame) -> plt.Figure:
     axis.set_yticks(f1.index, [named(name) for name in f1.effect])
     axis.set(xlabel="F1 on the clip that was left out", xlim=(-0.03, 1.03))
     axis.legend(loc="lower right", fontsize=10)
+    return figure
+
+
+def knob_errors(table: pd.DataFrame, human: float) -> plt.Figure:
+    """The error of each knob under several systems; a line a knob, the effects one below the other.
+
+    table: effect, knob, system, error, lo, hi. human: the error that is presumed of experts.
+    """
+    pairs = list(dict.fromkeys(zip(table.effect, table.knob, strict=True)))
+    place = {pair: -i for i, pair in enumerate(pairs)}
+    looks = (("0.6", "|"), ("#56B4E9", "<"), ("#E69F00", "^"), ("#0072B2", "o"), ("#D55E00", "s"))
+    figure, axis = plt.subplots(figsize=(9, 9.5), constrained_layout=True)
+    for (system, part), (color, marker) in zip(
+        table.groupby("system", sort=False), looks, strict=False
+    ):
+        y = [place[pair] for pair in zip(part.effect, part.knob, strict=True)]
+        axis.hlines(y, part.lo, part.hi, color=color, lw=1, alpha=0.5)
+        axis.scatter(part.error, y, color=color, marker=marker, s=55, label=system, zorder=3)
+    axis.axvline(human, color="0.4", ls="--", lw=1)
+    axis.set_yticks(list(place.values()), [f"{named(e)}: {k}" for e, k in place])
+    for (effect, _), (after, knob) in pairwise(pairs):
+        if effect != after:
+            axis.axhline(place[after, knob] + 0.5, color="0.9", lw=0.8, zorder=0)
+    axis.set(xlim=(0, None), ylim=(-len(place) + 0.4, 0.6))
+    axis.set_xlabel("mean absolute error, in parts of the knob's range (95 % interval)")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=3, frameon=False,
+                  loc="outside upper center")  # fmt: skip
+    return figure
+
+
+def said_and_true(table: pd.DataFrame) -> plt.Figure:
+    """What is said over what is true, a panel a knob. table: knob, true, said (both 0 to 1)."""
+    knobs = list(dict.fromkeys(table.knob))
+    figure, axes = plt.subplots(
+        1, len(knobs), figsize=(2.9 * len(knobs), 3.2), sharey=True, constrained_layout=True
+    )
+    for axis, knob in zip(axes, knobs, strict=True):
+        part = table[table.knob == knob]
+        axis.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
+        axis.scatter(part.true, part.said, s=14, alpha=0.6, color="#0072B2")
+        axis.set(title=knob, xlabel="true place in its range", xlim=(-0.02, 1.02))
+    axes[0].set(ylabel="place that is said", ylim=(-0.02, 1.02))
+    return figure
+
+
+def rhythms(curves: pd.DataFrame) -> plt.Figure:
+    """How like clips are to themselves over the lag. curves: clip, seconds, likeness."""
+    figure, axis = plt.subplots(figsize=(9, 3.4), constrained_layout=True)
+    colors = ("0.5", "#56B4E9", "#0072B2", "#D55E00")
+    for (clip, part), color in zip(curves.groupby("clip", sort=False), colors, strict=False):
+        axis.plot(part.seconds, part.likeness, color=color, lw=1.8, label=clip)
+    axis.set(xlabel="lag (s)", ylabel="autocorrelation", xlim=(0, None))
+    figure.legend(*axis.get_legend_handles_labels(), ncols=len(colors), frameon=False,
+                  loc="outside upper center")  # fmt: skip
     return figure
