@@ -1,13 +1,17 @@
 """How much of an effect: knobs reach SoX as they say; a loss that asks only what can be said."""
 
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from paper_lib import PaperError
 from paper_lib.adapters import parameters
-from paper_lib.core import config
+from paper_lib.core import config, paths
 from paper_lib.evaluation import intervals
 from paper_lib.sound import effects, rendering, settings
 from paper_lib.sound.settings import KNOBS
@@ -48,6 +52,15 @@ def test_knobs_set_as_table_1_has_them_are_table_1(effect):
     assert np.array_equal(set_so, rendering.render(sound, RATE, (effect,)))
 
 
+@pytest.mark.parametrize("rate", [16_000, RATE])
+@pytest.mark.parametrize("place", [0.0, 1.0])
+def test_every_end_of_a_range_can_be_rendered_at_either_rate(rate, place):
+    sound = np.random.default_rng(0).normal(0, 500, rate // 4).astype(np.int16)
+    for effect in effects.NAMES:
+        asked = {k.column: float(k.value(place)) for k in KNOBS if k.effect == effect}
+        assert rendering.render(sound, rate, (effect,), knobs=asked).any()
+
+
 def test_every_range_holds_table_1_and_goes_there_and_back():
     assert TABLE.keys() == {knob.column for knob in KNOBS}
     for knob in KNOBS:
@@ -69,6 +82,9 @@ def test_a_knob_does_what_it_says():
     at = [round(0.12 * k * RATE) for k in (0, 1, 2, 3)]
     # (SoX lowers the direct sound to 0.8, and takes the echoes from the sound before that)
     assert 0.8 * echoes[at] / echoes[0] == pytest.approx([0.8, 0.6, 0.3, 0.15], abs=0.002)
+    # (`echos` sends each echo through the later ones: they come out 1, 2 and 3 times as loud)
+    again = through("feedback_delay", click, delay=120.0, feedback=0.5, mix=0.6)
+    assert 0.8 * again[at] / again[0] == pytest.approx([0.8, 0.6, 0.6, 0.45], abs=0.002)
     loud = [through("low_boost", tone(50), gain=g, frequency=200.0).std() for g in (4.0, 10.0)]
     assert 20 * np.log10(loud[1] / loud[0]) == pytest.approx(5, abs=1.5)  # (a shelf's foot)
     # (a soft tone is not bent: half of it, and 3/4 of it times the gain; first SoX clicks)
@@ -152,41 +168,88 @@ def test_always_the_middle_costs_one_a_knob():
 
 
 def test_an_interval_of_a_mean_is_over_recordings():
-    values = np.array([[1.0, 1.0, 3.0, 3.0]])
-    alone = intervals.of_mean(values, np.array([0, 0, 1, 1]), 500, 0)
-    assert alone == (1.0, 3.0)  # (two recordings: a resample holds one, the other, or both)
-    assert intervals.of_mean(values * 0 + 2, np.array([0, 0, 1, 1]), 50, 0) == (2.0, 2.0)
+    """Two recordings of 20 clips: a resample holds one, the other, or both."""
+    values, two = np.repeat([[1.0, 3.0]], 20, axis=1), np.repeat([0, 1], 20)
+    assert intervals.of_mean(values, two, 500, 0) == (1.0, 3.0)
+    low, high = intervals.of_mean(values, np.arange(40), 500, 0)  # (clip by clip: far narrower)
+    assert 1.5 < low < 2 < high < 2.5
+    assert intervals.of_mean(values * 0 + 2, two, 50, 0) == (2.0, 2.0)
+    # 30 clips of one and 10 of the other: their mean counts clips, not recordings
+    uneven = np.repeat([0, 1], [30, 10])
+    low, high = intervals.of_mean(np.where(uneven, 3.0, 1.0)[None], uneven, 2000, 0)
+    assert (low, high) == (1.0, 3.0)
+    both = np.stack([values[0], values[0] + 1])  # (a second seed that errs by one more)
+    assert intervals.of_mean(both, two, 2000, 0) == (1.0, 4.0)
 
 
 @pytest.fixture
 def drawn():
+    """A small run with drawn knobs, its clips rendered, embedded and described."""
     run = parameters.run_of(config.load("tiny", knob_epochs=2))
-    return run, rendering.render_dataset(run)
+    data = rendering.render_dataset(run)
+    for kind in ("frozen", "logmel"):
+        parameters.described(run, data, kind)
+    return run, data
 
 
 def test_a_linear_probe_finds_what_is_there_and_no_more(drawn):
     _, data = drawn
     rng, knobs, train = np.random.default_rng(0), parameters.places(data), data.rows("train")
-    k = [knob.column for knob in KNOBS].index("distortion.gain")
+    columns = [knob.column for knob in KNOBS]
+    k, absent = columns.index("distortion.gain"), columns.index("reverb.mix")
     there = np.nan_to_num(knobs[:, k : k + 1], nan=0.5)
     held = np.hstack([there * 3 - 1, rng.normal(size=(len(data), 3))])
-    on = ~np.isnan(knobs[:, k])
-    found = parameters.probed(held, knobs, train)[on, k]
-    assert np.abs(found - knobs[on, k]).mean() < 0.05
+    found = parameters.probed(held, knobs, train)
     assert ((found >= 0) & (found <= 1)).all()
+    others = np.setdiff1d(np.arange(len(data)), train)
+    error = np.nanmean(np.abs(found - knobs)[others], axis=0)
+    assert error[k] < 0.05 and error[absent] > 0.15
 
 
-def test_networks_learn_from_training_clips_alone_and_answer_alike_when_found_again(drawn):
+def test_networks_learn_from_training_clips_alone_and_a_second_run_ends_alike(drawn, monkeypatch):
     run, data = drawn
+    network = parameters.BY_NAME["codec, upper half"]
+    said = parameters.fit(run, data.folder, network, "both", 0)
+    shutil.rmtree(paths.data(run.profile) / "models")
+    places = parameters.places
+    hidden = np.setdiff1d(np.arange(len(data)), data.rows("train"))
+
+    def scrambled(one):
+        found = places(one)
+        found[hidden] = 1 - found[hidden]
+        return found
+
+    monkeypatch.setattr(parameters, "places", scrambled)
+    assert np.array_equal(said, parameters.fit(run, data.folder, network, "both", 0))
+
+
+def test_every_network_lowers_its_loss_and_has_its_rows_in_the_tables(drawn):
+    run, data = drawn
+    run = replace(run, knob_epochs=6)
     wanted = [(network.name, "both") for network in parameters.NETWORKS]
     said = parameters.fit_all(run, data, wanted)
-    again = parameters.fit_all(run, data, wanted)
-    for one in wanted:
-        assert said[one].shape == (run.adapter_seeds, len(data), parameters.OUTPUTS)
-        assert np.array_equal(said[one], again[one])
+    for name, goal in wanted:
+        network = parameters.BY_NAME[name]
+        folder = parameters.stage(run, data, network, goal, 0).folder
+        lost = pd.read_csv(folder / "history.csv").train_loss
+        assert lost.iloc[-1] < lost.iloc[0] or len(lost) < 3, name
     stand = {name: parameters.read(outputs)[1] for (name, _), outputs in said.items()}
-    errors = parameters.error_table(run, data, stand)
-    assert set(errors.clips) <= set(range(1, len(data.rows("test")) + 1))
+    errors = parameters.error_table(run, data, stand, "train")
+    assert list(dict.fromkeys(errors.system)) == [name for name, _ in wanted]
     assert (errors.lo <= errors.error).all() and (errors.error <= errors.hi).all()
     levels = parameters.level_table(run, data, said)
     assert levels[["group_macro_f1", "effect_macro_f1", "error"]].notna().all().all()
+
+
+def test_other_rates_or_another_start_are_another_training(drawn):
+    run, data = drawn
+    head = parameters.BY_NAME["head on the frozen codec"]
+    parameters.fit(run, data.folder, head, "labels", 0)
+    assert parameters.stage(run, data, head, "labels", 0).current()
+    faster = replace(head, rates=replace(head.rates, head=1e-2))
+    assert not parameters.stage(run, data, faster, "labels", 0).current()
+
+
+def test_a_codec_that_cannot_be_trained_so_is_refused_at_once():
+    with pytest.raises(PaperError, match="set codec to shipped"):
+        parameters.run_of(config.load("tiny", codec="hub:1kbps"))

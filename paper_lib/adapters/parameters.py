@@ -7,7 +7,7 @@ which at most one is on (a softmax); of each knob of `sound.settings` its place 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,8 +26,9 @@ from torch.nn import functional as F
 from ..codec import l3ac
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..core.random import generator_for
-from ..evaluation import intervals, scores
+from ..evaluation import intervals
 from ..recognition import features, finetune, peers
 from ..recognition.features import EncodedClips
 from ..recognition.head import Head
@@ -35,7 +37,7 @@ from ..recognition.optimisers import Rates, optimisers, warm_cosine
 from ..sound.dataset import Dataset
 from ..sound.effects import EFFECTS, GROUPS, NAMES
 from ..sound.settings import KNOBS
-from . import methods
+from . import methods, training
 
 MEMBERS = {g: [i for i, e in enumerate(EFFECTS) if e.group == g] for g in GROUPS}
 SPANS = list(pairwise(np.cumsum([0, *(1 + len(m) for m in MEMBERS.values())])))  # of logits
@@ -74,7 +76,13 @@ BY_NAME = {network.name: network for network in NETWORKS}
 
 def run_of(profile: Profile) -> Profile:
     """The run whose clips are the profile's, each with knob settings of its own."""
+    if profile.codec not in ("shipped", "hub:3kbps"):
+        raise PaperError(
+            "notebook 17 trains codecs without compression in their attention: set codec to "
+            "shipped or hub:3kbps."
+        )
     changes: dict[str, Any] = {"profile": f"{profile.profile}-drawn", "settings": "drawn"}
+    # (one epoch or more of each: so clips half-way up and spectrograms are kept)
     return replace(profile, upper_epochs=1, peer_epochs=1, **changes)
 
 
@@ -148,7 +156,8 @@ def described_rows(
 ) -> dict[str, np.ndarray]:
     """`described` of some clips, from what is kept of them half-way up."""
     machine.make_deterministic(1)
-    module, kept = features.front_end(kind, codec, seed), np.load(lower, mmap_mode="r")
+    module, kept = features.cached_front_end(kind, codec, seed), np.load(lower, mmap_mode="r")
+    module = module.cpu()
     with torch.inference_mode():
         found = [
             describe(module(torch.from_numpy(kept[[row]].astype(np.float32))), lags) for row in rows
@@ -168,10 +177,11 @@ def in_group(labels: torch.Tensor) -> torch.Tensor:
     return torch.stack(found, 1).long()
 
 
-def loss(said: torch.Tensor, labels: torch.Tensor, places: torch.Tensor, goal: str) -> torch.Tensor:
+def loss(said: torch.Tensor, labels: torch.Tensor, stand: torch.Tensor, goal: str) -> torch.Tensor:
     """Cross-entropy of each group, and the error of each knob of the effects that are on.
 
-    said: (batch, 48); labels: (batch, 13); places: (batch, 29), NaN where there is nothing to say.
+    said: (batch, 48); labels: (batch, 13); stand: (batch, 29), the knobs' places, NaN where there
+    is nothing to say.
     Both are summed over a clip and averaged over the batch. A knob's error counts in units of that
     of always saying the middle.
     """
@@ -181,8 +191,8 @@ def loss(said: torch.Tensor, labels: torch.Tensor, places: torch.Tensor, goal: s
         for k, (start, end) in enumerate(SPANS):
             total = total + F.cross_entropy(said[:, start:end], truth[:, k])
     if goal != "labels":
-        there = ~places.isnan()
-        error = (torch.sigmoid(said[:, LOGITS:]) - places)[there].abs()
+        there = ~stand.isnan()
+        error = (torch.sigmoid(said[:, LOGITS:]) - stand)[there].abs()
         total = total + error.sum() / (GUESSED * len(said))
     return total
 
@@ -194,7 +204,7 @@ def read(said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         best = said[..., start:end].argmax(-1)
         for k, member in enumerate(members, 1):
             labels[..., member] = best == k
-    return labels, 1 / (1 + np.exp(-said[..., LOGITS:]))
+    return labels, expit(said[..., LOGITS:])
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -238,13 +248,13 @@ def fresh(profile: Profile, data: Dataset, network: Network, goal: str, seed: in
     whole = nn.Sequential(nn.Flatten(), head)
     if network.part == "head":
         return whole
-    before = BY_NAME["head on the frozen codec"]
-    fit(profile, data.folder, before, goal, seed)
-    folder = stage(profile, data, before, goal, seed).folder
+    folder = stage(profile, data, BY_NAME["head on the frozen codec"], goal, seed).folder
     whole.load_state_dict(load_file(folder / "weights.safetensors"))
-    network_ = l3ac.load(profile.codec)
-    model = EffectRecognizer.assemble(network_, Head(network_.mc.feature_dim), "mean")
-    methods.attach(model, methods.Method("full, Muon", "unfreeze", 4, muon=True), seed)
+    codec = l3ac.load(profile.codec)
+    model = EffectRecognizer.assemble(
+        codec, Head(codec.mc.feature_dim), "mean"
+    )  # (its head: unused)
+    methods.attach(model, next(m for m in methods.METHODS if m.name == "full, Muon"), seed)
     frames = features.kept(profile, data, "frozen").activations.shape[-1]
     return Reader(model.encoder, head, lags_of(profile, frames))
 
@@ -254,8 +264,8 @@ def train(
 ) -> tuple[nn.Module, EncodedClips, pd.DataFrame]:
     """Train one network; it, the clips as it hears them, and its history.
 
-    A step hears 16 clips, each from a place of its own. The rate falls to nought, and the last
-    epoch counts: nothing is chosen.
+    A step hears 16 clips, of each an excerpt (a head: its description). The rate falls to nought,
+    and the last epoch counts: nothing is chosen.
     """
     clips, knobs, rows = heard(profile, data, network), places(data), data.rows("train")
     model = fresh(profile, data, network, goal, seed)
@@ -282,30 +292,34 @@ def train(
 
 def stage(profile: Profile, data: Dataset, network: Network, goal: str, seed: int) -> stages.Stage:
     """data/<profile>-drawn/models/<network>_<goal>: what one training leaves."""
-    words = "_".join([*network.name.replace(",", "").split(), goal])
     names = ("knob_epochs", "hidden", "dropout", "warmup", "seed")
     own = {name: getattr(profile, name) for name in names}
-    own |= {"network": network.name, "goal": goal, "training_seed": seed}
-    embedding = stages.require(
-        paths.embedding(profile.profile, network.hears), "17_how_much_of_it", dataset=data.content
-    )
-    inputs = {"dataset": data.content, "embedding": embedding["content"]}
-    folder = paths.model(profile.profile, words, seed)
-    return stages.Stage("parameters", folder, own, inputs, threads=1)
+    own |= {"network": asdict(network), "goal": goal, "training_seed": seed}
+    before = {"embedding": paths.embedding(profile.profile, network.hears)}
+    if network.part != "all":
+        before["described"] = paths.data(profile.profile) / f"described_{network.hears}"
+    if network.part == "upper":
+        start = stage(profile, data, BY_NAME["head on the frozen codec"], goal, seed)
+        before["start"] = start.folder
+    inputs = {
+        name: stages.require(folder, "17_how_much_of_it")["content"]
+        for name, folder in before.items()
+    }
+    folder = paths.model(profile.profile, training.slug(f"{network.name} {goal}"), seed)
+    return stages.Stage("parameters", folder, own, inputs | {"dataset": data.content}, threads=1)
 
 
 def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) -> np.ndarray:
     """Train a network, if that has not been done; (clips, 48), what it says of every clip."""
     machine.make_deterministic(1)
     data = Dataset(folder)
+    if network.part == "upper":  # (it goes on from there)
+        fit(profile, folder, BY_NAME["head on the frozen codec"], goal, seed)
     made = stage(profile, data, network, goal, seed)
     with made.opened() as work:
         if work:
             model, clips, history = train(profile, data, network, goal, seed)
-            with torch.inference_mode():
-                said = np.concatenate(
-                    [model(torch.from_numpy(clips.clips([i]))).numpy() for i in range(len(data))]
-                )
+            said = peers.logits_of(model, clips, np.arange(len(data))).numpy()
             weights = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(weights, work / "weights.safetensors")
             np.save(work / "said.npy", said)
@@ -319,7 +333,7 @@ def fit_all(
 ) -> dict[tuple[str, str], np.ndarray]:
     """(network, goal) -> (seeds, clips, 48) of its `adapter_seeds` trainings, a core each."""
     for kind in ("frozen", "logmel"):
-        features.kept(profile, data, kind)
+        described(profile, data, kind)  # (once for all)
     seeds = range(profile.adapter_seeds)
     jobs = [(profile, data.folder, BY_NAME[n], goal, seed) for n, goal in wanted for seed in seeds]
     said = iter(parallel.each(fit, jobs, "networks"))
@@ -332,7 +346,7 @@ def probed(statistics: np.ndarray, knobs: np.ndarray, train: np.ndarray) -> np.n
     statistics: (clips, inputs), of a network that is left as it is. Each is fitted to the training
     clips that have the effect; the penalty is chosen among those (leave one out).
     """
-    out = np.full_like(knobs, GUESSED * 2)
+    out = np.full_like(knobs, 0.5)
     for k, column in enumerate(knobs.T):
         rows = train[~np.isnan(column[train])]
         if len(rows) > 1:
@@ -344,23 +358,27 @@ def probed(statistics: np.ndarray, knobs: np.ndarray, train: np.ndarray) -> np.n
 # --- the tables -----------------------------------------------------------------------------------
 
 
-def error_table(profile: Profile, data: Dataset, found: dict[str, np.ndarray]) -> pd.DataFrame:
-    """A row a knob and system: mean absolute error, in parts of the knob's range, on test clips.
+def error_table(
+    profile: Profile, data: Dataset, found: dict[str, np.ndarray], split: str = "test"
+) -> pd.DataFrame:
+    """A row a knob and system: mean absolute error, in parts of the knob's range, on a split.
 
     found: system -> (seeds, clips, 29) places. lo, hi: 95 %, over recordings and training seeds.
     explained: the share of the variance (R squared; 0 for the mean, below 0: worse than that).
     """
-    truth, test, rows = places(data), data.rows("test"), []
+    truth, test, rows = places(data), data.rows(split), []
     recordings = data.index.recording.to_numpy()
     for k, knob in enumerate(KNOBS):
         there = test[~np.isnan(truth[test, k])]
-        for system, said in found.items() if len(there) else ():
+        if len(there) < 3:
+            continue  # (no variance to explain)
+        for system, said in found.items():
             error = np.abs(said[:, there, k] - truth[there, k])
             lo, hi = intervals.of_mean(error, recordings[there], profile.bootstrap, profile.seed)
             row: dict[str, Any] = {"effect": knob.effect, "knob": knob.name, "unit": knob.unit}
             row |= {"system": system, "clips": len(there)}
             row |= {"error": float(error.mean()), "lo": lo, "hi": hi}
-            left = np.mean(error**2) / max(float(truth[there, k].var()), 1e-9)
+            left = np.mean(error**2) / truth[there, k].var()
             rows.append(row | {"explained": 1 - left})
     return pd.DataFrame(rows)
 
@@ -368,7 +386,7 @@ def error_table(profile: Profile, data: Dataset, found: dict[str, np.ndarray]) -
 def level_table(
     profile: Profile, data: Dataset, said: dict[tuple[str, str], np.ndarray]
 ) -> pd.DataFrame:
-    """A row a training: F1 of the groups and of the effects, the knobs' mean error; test clips.
+    """A row a network and goal, on test clips: F1 of groups and effects, the knobs' mean error.
 
     lo, hi: 95 % of the effects' macro-F1. error: the mean over knobs (empty where not trained).
     """
@@ -378,9 +396,8 @@ def level_table(
         row: dict[str, Any] = {"network": network, "goal": goal}
         effects, stand = read(outputs[:, test])
         if goal != "parameters":
-            row["group_macro_f1"] = np.mean(
-                [scores.scores(by_group(labels), by_group(one))["macro_f1"] for one in effects]
-            )
+            groups = intervals.mean_score(by_group(labels), by_group(effects))
+            row["group_macro_f1"] = groups["macro_f1"]
             row["effect_macro_f1"] = intervals.mean_score(labels, effects)["macro_f1"]
             row["lo"], row["hi"] = intervals.intervals(
                 labels, effects, recordings, profile.bootstrap, profile.seed
@@ -392,5 +409,5 @@ def level_table(
 
 
 def by_group(labels: np.ndarray) -> np.ndarray:
-    """(clips, 13) 0/1 -> (clips, 6): is an effect of the group on?"""
-    return np.stack([labels[:, m].max(1) for m in MEMBERS.values()], 1)
+    """(..., 13) 0/1 -> (..., 6): is an effect of the group on?"""
+    return np.stack([labels[..., m].max(-1) for m in MEMBERS.values()], -1)

@@ -41,6 +41,9 @@ TOLERANCES = {
     "table_pitfalls": 0.10,
     "table_few_examples": 0.30,  # learned from as few as three clips
     "figure_few_examples": 0.30,
+    "table_effect_parameters": 0.30,  # (shares of a variance over a few dozen clips)
+    "figure_effect_parameters": 0.06,
+    "table_levels": 0.08,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows
@@ -51,7 +54,7 @@ LOOSE = re.compile(
 )
 CURVES = {"figure_1_training": "model", "table_rates": "model", "table_recipes": "recipe"}
 # only what the points, or the rows, stand for is compared
-MAPS = ("figure_2_tsne", "figure_precision_recall", "figure_confusions")
+MAPS = ("figure_2_tsne", "figure_precision_recall", "figure_confusions", "figure_said_and_true")
 
 # of what is not everywhere: plugins and data sets that one may have or not
 OPTIONAL = ("table_ladspa.csv", "table_ladspa.md", "table_recorded.csv", "table_recorded.md")

@@ -30,10 +30,14 @@ def _f1(each: np.ndarray, recordings: np.ndarray, seeds: np.ndarray) -> np.ndarr
 
 def _resampled(each: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """`_f1` of bootstrap draws: recordings, and where there are several, training seeds."""
+    return _f1(each, *_draws(each.shape[1], len(each), resamples, seed))
+
+
+def _draws(recordings: int, seeds: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each resample, which recordings and which training seeds are in it."""
     rng = generator_for(seed, "bootstrap")
-    recordings = rng.integers(each.shape[1], size=(resamples, each.shape[1]))
-    seeds = rng.integers(len(each), size=(resamples, len(each)))
-    return _f1(each, recordings, seeds)
+    chosen = rng.integers(recordings, size=(resamples, recordings))
+    return chosen, rng.integers(seeds, size=(resamples, seeds))
 
 
 def _ends(x: np.ndarray) -> np.ndarray:
@@ -80,9 +84,7 @@ def of_mean(
     _, group = np.unique(recordings, return_inverse=True)
     number = np.bincount(group)
     total = np.stack([np.bincount(group, one) for one in values])  # (seeds, recordings)
-    rng = generator_for(seed, "bootstrap")
-    chosen = rng.integers(len(number), size=(resamples, len(number)))
-    trained = rng.integers(len(values), size=(resamples, len(values)))
+    chosen, trained = _draws(len(number), len(values), resamples, seed)
     sums = np.stack([total[t][:, c].sum(1).mean() for t, c in zip(trained, chosen, strict=True)])
     low, high = _ends(sums / number[chosen].sum(1))
     return float(low), float(high)

@@ -56,7 +56,7 @@ def front_end(kind: str, codec: str, seed: int) -> nn.Module:
     return encoder.bake(encoder.Encoder(network)).eval()
 
 
-_front_end = functools.lru_cache(2)(front_end)  # (a worker gets many parts of one data set)
+cached_front_end = functools.lru_cache(2)(front_end)  # (a worker gets many parts of one data set)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -124,7 +124,7 @@ def embed_rows_of(
 ) -> dict[str, np.ndarray]:
     """The clips `rows` of the data set in `folder`: `embedding`, and `lower` where wanted."""
     machine.make_deterministic(1)
-    module = _front_end(kind, codec, seed).to("cuda" if torch.cuda.is_available() else "cpu")
+    module = cached_front_end(kind, codec, seed).to("cuda" if torch.cuda.is_available() else "cpu")
     clips = np.load(folder / "audio.npy", mmap_mode="r")[rows].astype(np.float32) / 32768.0
     embedding, lower = zip(*embed(module, clips, keep_lower), strict=True)
     out = {"embedding": torch.cat(embedding).numpy()}
@@ -141,7 +141,7 @@ def embed_rows_of(
 def keeps_lower(profile: Profile, kind: str) -> bool:
     """Does a later notebook of this run go on from half-way up?
 
-    Notebook 03 and appendix A2 from the lower half of the encoder, notebook 09 from log-mel.
+    Notebooks 03, A2 and 13 to 17 from the lower half of the encoder, 09 and 17 from log-mel.
     """
     upper = profile.upper_epochs > 0 or profile.recipe_epochs > 0
     return {"frozen": upper, "logmel": profile.peer_epochs > 0}.get(kind, False)
@@ -149,7 +149,7 @@ def keeps_lower(profile: Profile, kind: str) -> bool:
 
 def stage(profile: Profile, data: Dataset, kind: str) -> stages.Stage:
     """The stage of one front end's embeddings: which weights, of which data set."""
-    weights = weights_digest(_front_end(kind, profile.codec, profile.seed))
+    weights = weights_digest(cached_front_end(kind, profile.codec, profile.seed))
     inputs = {"dataset": data.content, "weights": weights}
     parameters = {"kind": kind, "lower": keeps_lower(profile, kind)}
     return stages.Stage(

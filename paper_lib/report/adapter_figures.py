@@ -170,10 +170,11 @@ def knob_errors(table: pd.DataFrame, human: float) -> plt.Figure:
     """
     pairs = list(dict.fromkeys(zip(table.effect, table.knob, strict=True)))
     place = {pair: -i for i, pair in enumerate(pairs)}
+    systems = dict.fromkeys(table.system)
     looks = (("0.6", "|"), ("#56B4E9", "<"), ("#E69F00", "^"), ("#0072B2", "o"), ("#D55E00", "s"))
     figure, axis = plt.subplots(figsize=(9, 9.5), constrained_layout=True)
     for (system, part), (color, marker) in zip(
-        table.groupby("system", sort=False), looks, strict=False
+        table.groupby("system", sort=False), looks[: len(systems)], strict=True
     ):
         y = [place[pair] for pair in zip(part.effect, part.knob, strict=True)]
         axis.hlines(y, part.lo, part.hi, color=color, lw=1, alpha=0.5)
@@ -191,7 +192,7 @@ def knob_errors(table: pd.DataFrame, human: float) -> plt.Figure:
 
 
 def said_and_true(table: pd.DataFrame) -> plt.Figure:
-    """What is said over what is true, a panel a knob. table: knob, true, said (both 0 to 1)."""
+    """What is said over what is true, a panel a knob. table: knob (its column), true, said."""
     knobs = list(dict.fromkeys(table.knob))
     figure, axes = plt.subplots(
         1, len(knobs), figsize=(2.9 * len(knobs), 3.2), sharey=True, constrained_layout=True
@@ -200,7 +201,8 @@ def said_and_true(table: pd.DataFrame) -> plt.Figure:
         part = table[table.knob == knob]
         axis.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
         axis.scatter(part.true, part.said, s=14, alpha=0.6, color="#0072B2")
-        axis.set(title=knob, xlabel="true place in its range", xlim=(-0.02, 1.02))
+        effect, name = knob.split(".")
+        axis.set(title=f"{named(effect)}: {name}", xlabel="true place", xlim=(-0.02, 1.02))
     axes[0].set(ylabel="place that is said", ylim=(-0.02, 1.02))
     return figure
 

@@ -32,11 +32,13 @@ class Report:
     """figures/<profile>, with the manifest entry.
 
     An artefact's inputs are all stages that the notebook has read by then, and the `inputs` named
-    here (what does not lie in a stage: shipped weights, released recognizers).
+    here (what does not lie in a stage: shipped weights, released recognizers). `also`: another run
+    whose stages count, too.
     """
 
-    def __init__(self, profile: Profile, notebook: str, **inputs: str):
+    def __init__(self, profile: Profile, notebook: str, also: str = "", **inputs: str):
         self.profile, self.notebook, self.inputs = profile.profile, notebook, inputs
+        self.also = also
         self.folder = paths.figures(profile.profile)
         style()
 
@@ -67,7 +69,9 @@ class Report:
     def _write(self, files: dict[str, str | bytes]) -> None:
         for name, content in files.items():
             paths.write_beside(self.folder / name, content)
-        inputs = stages.lineage(self.profile) | self.inputs
+        beside = stages.lineage(self.also) if self.also else {}
+        inputs = stages.lineage(self.profile) | {f"{self.also}/{n}": c for n, c in beside.items()}
+        inputs |= self.inputs
         manifest.record(self.profile, [self.folder / name for name in files], self.notebook, inputs)
 
 

@@ -44,9 +44,10 @@ class Knob:
 
 
 def _delay(effect: str) -> list[Knob]:
-    """Three echoes, at 1, 2 and 3 times the delay: the first as loud as mix, each next by feedback.
+    """Three echoes, at 1, 2 and 3 times the delay: as loud as mix, mix feedback, mix feedback^2.
 
-    (Table 1: 200 ms; 0.4, 0.2, 0.1.)
+    (Table 1: 200 ms; 0.4, 0.2, 0.1. In the feedback delay SoX's `echos` sends each echo through the
+    later ones, too: they come out 1, 2 and 3 times as loud.)
     """
     return [
         Knob(effect, "delay", 80, 400, "ms", log=True),
@@ -59,7 +60,7 @@ def _equalizer(effect: str, gains: tuple[float, float], hz: tuple[float, float])
     return [Knob(effect, "gain", *gains, "dB"), Knob(effect, "frequency", *hz, "Hz", log=True)]
 
 
-LOW, HIGH = (80, 400), (2000, 9000)  # Hz
+LOW, HIGH = (80, 400), (2000, 8000)  # Hz (clips of 16 kHz end at 8000)
 KNOBS = (
     Knob("overdrive", "gain", 2, 10, "dB"),
     Knob("distortion", "gain", 10, 25, "dB"),
