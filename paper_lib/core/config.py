@@ -192,7 +192,16 @@ class Adapters:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Proxies:
+    """Part IV, notebooks 18 and on."""
+
+    ranking_presets: Positive = 10  # of each sound attribute
+    ranking_steps: Annotated[int, Field(ge=3)] = 20  # in which its parameter is turned up
+
+
+@dataclass(frozen=True, config=STRICT)
 class Profile(
+    Proxies,
     Adapters,
     Recipes,
     Variations,

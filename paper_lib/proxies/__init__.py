@@ -1,0 +1,1 @@
+"""Part IV: networks that stand in for a synthesizer, and the rulers that they are held to."""

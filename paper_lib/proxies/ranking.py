@@ -1,0 +1,249 @@
+"""Does a distance between sounds follow what is turned? Section 4 of the synthesizers' paper.
+
+Notebook 18. One parameter of a preset is turned up in even steps. A representation ranks well if
+its distances to the first and to the last sound grow with the steps.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+
+from ..codec import l3ac
+from ..codec.encoder import Encoder, bake
+from ..core import machine, parallel, paths, stages
+from ..core.config import Profile
+from ..core.random import generator_for
+from ..recognition import model
+from ..sound import audio
+from . import synth
+
+SILENT = 1e-3  # RMS of a sound that is none
+TRIES = 20  # presets that are drawn until all steps of one sound
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What is heard, the parameter behind it, and what has to be so that it is heard."""
+
+    name: str
+    parameter: str
+    least: float
+    most: float
+    also: dict[str, tuple[float, float]] = field(default_factory=dict)  # drawn between these
+    two_sided: bool = False  # its middle is none: all steps of a preset lie on one side
+
+
+ONE_OSCILLATOR = {"osc_mix": (1.0, 1.0)}  # the second, which alone has a pitch of its own
+RATE_OF = {"lfo_freq": (0.3, 0.6)}
+ATTRIBUTES = (
+    Attribute("amp attack", "amp_attack", 0.0, 0.6),
+    Attribute("amp decay", "amp_decay", 0.2, 0.7, {"amp_sustain": (0.0, 0.0)}),
+    Attribute("filter cutoff", "filter_cutoff", 0.2, 0.9),
+    Attribute("filter decay", "filter_decay", 0.1, 0.7, {
+        "filter_cutoff": (0.2, 0.3), "filter_env_amount": (0.75, 0.95), "filter_sustain": (0, 0)}),
+    Attribute("filter resonance", "filter_resonance", 0.0, 0.95, {"filter_cutoff": (0.4, 0.7)}),
+    Attribute("lfo amount on amp", "amp_mod_amount", 0.0, 1.0, RATE_OF),
+    Attribute("lfo amount on filter", "filter_mod_amount", 0.0, 1.0, RATE_OF),
+    Attribute("lfo amount on pitch", "freq_mod_amount", 0.0, 0.5, RATE_OF),
+    Attribute("lfo rate on amp", "lfo_freq", 0.1, 0.7, {"amp_mod_amount": (0.7, 1.0)}),
+    Attribute("lfo rate on filter", "lfo_freq", 0.1, 0.7, {"filter_mod_amount": (0.7, 1.0)}),
+    Attribute("lfo rate on pitch", "lfo_freq", 0.1, 0.7, {"freq_mod_amount": (0.3, 0.6)}),
+    Attribute("pitch coarse", "osc2_pitch", 0.0, 1.0, ONE_OSCILLATOR, two_sided=True),
+    Attribute("reverb wet", "reverb_wet", 0.0, 1.0, {"reverb_roomsize": (0.4, 0.9)}),
+)  # fmt: skip
+# what every preset draws: two oscillators that are no noise, their mixture, and a filter half open
+DRAWN = {
+    "osc1_waveform": (0.0, 0.6), "osc2_waveform": (0.0, 0.6), "osc1_pulsewidth": (0.3, 1.0),
+    "osc2_pulsewidth": (0.3, 1.0), "osc_mix": (0.2, 0.8), "osc2_detune": (0.4, 0.6),
+    "filter_cutoff": (0.5, 0.8), "filter_resonance": (0.0, 0.4), "amp_attack": (0.0, 0.1),
+    "amp_sustain": (0.7, 1.0), "amp_release": (0.1, 0.4),
+}  # fmt: skip
+
+# the paper's Figure 2: mean Spearman correlation of each attribute above, in their order
+PUBLISHED = {
+    "mel128": (0.950, 1.000, 0.997, 0.999, 0.997, 0.987, 0.889, 0.957, 0.761, 0.549, 0.957, 0.930,
+               0.999),
+    "mfcc40": (0.904, 1.000, 0.978, 0.993, 0.996, 0.978, 0.923, 0.964, 0.845, 0.643, 0.964, 0.685,
+               0.996),
+    "mSTFT": (0.859, 0.998, 0.983, 0.985, 0.986, 0.857, 0.901, 0.926, 0.802, 0.718, 0.892, 0.544,
+              0.990),
+    "DAC": (0.853, 0.997, 0.894, 0.983, 0.943, 0.819, 0.939, 0.697, 0.720, 0.727, 0.262, 0.689,
+            0.984),
+    "mn20": (0.954, 1.000, 0.997, 1.000, 0.997, 0.987, 0.958, 0.927, 0.958, 0.988, 0.971, 0.957,
+             0.998),
+}  # fmt: skip
+
+
+# --- sounds ---------------------------------------------------------------------------------------
+
+
+def preset(attribute: Attribute, number: int, seed: int, attempt: int = 0) -> synth.Preset:
+    """The preset `number` of an attribute, its own parameter left out."""
+    rng = generator_for(seed, "ranking", attribute.name, number, attempt)
+    ranges = DRAWN | attribute.also
+    drawn = {name: float(rng.uniform(*ends)) for name, ends in ranges.items()}
+    drawn.pop(attribute.parameter, None)
+    return drawn
+
+
+def turned(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarray:
+    """(steps,) values of the attribute's parameter, evenly from least to most.
+
+    A two-sided one: from the middle to one end, upwards; every other preset takes the lower half.
+    """
+    least, most = attribute.least, attribute.most
+    if attribute.two_sided:
+        middle = (least + most) / 2
+        least, most = (least, middle) if number % 2 else (middle, most)
+    return np.linspace(least, most, steps)
+
+
+def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarray:
+    """(steps, samples) float32 at 44.1 kHz: one preset, its parameter turned up.
+
+    Drawn again where one of them is silent.
+    """
+    for attempt in range(TRIES):
+        base = preset(attribute, number, seed, attempt)
+        values = turned(attribute, number, steps, seed)
+        found = np.stack([synth.render(base | {attribute.parameter: v}) for v in values])
+        if np.sqrt(np.mean(found**2, 1)).min() > SILENT:
+            return found
+    return found
+
+
+# --- representations ------------------------------------------------------------------------------
+
+
+def representations(codec: str, seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Name -> function of sounds (steps, samples) at 44.1 kHz to (steps, frames, features)."""
+    from torchaudio.transforms import MFCC, MelSpectrogram  # (slow to import)
+
+    options = {"n_fft": 2048, "hop_length": 1024}
+    mel = MelSpectrogram(synth.RATE, n_mels=128, **options)
+    found = {
+        "mel128": _over_time(lambda x: torch.log(mel(x) + 1e-6)),
+        "mfcc40": _over_time(MFCC(synth.RATE, 40, melkwargs=options | {"n_mels": 256})),
+        "mSTFT": multi_resolution,
+        "L3AC untrained": _of_codec(Encoder(l3ac.load(codec, untrained=True, seed=seed))),
+        "L3AC": _of_codec(Encoder(l3ac.load(codec))),
+    }
+    released = model.released()
+    if released:
+        found["L3AC, fine-tuned"] = _of_codec(released[0].encoder)
+    return found
+
+
+def multi_resolution(x: np.ndarray) -> np.ndarray:
+    """Log spectra of seven window lengths, each averaged over time: (steps, 1, 4071)."""
+    from torchaudio.transforms import Spectrogram
+
+    parts = []
+    for size in (4096, 2048, 1024, 512, 256, 128, 64):
+        power = Spectrogram(size, hop_length=size // 2)(torch.from_numpy(x))
+        parts.append(torch.log(power + 1e-6).mean(2))
+    return torch.cat(parts, 1)[:, None].numpy()
+
+
+def _over_time(front: Callable) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: front(torch.from_numpy(x)).transpose(1, 2).numpy()
+
+
+def _of_codec(module: Encoder) -> Callable[[np.ndarray], np.ndarray]:
+    encode = bake(module).eval()
+
+    def frames(x: np.ndarray) -> np.ndarray:
+        low = [audio.resample(one, synth.RATE, audio.CODEC_RATE)[None] for one in x]
+        with torch.inference_mode():
+            found = [encode(torch.from_numpy(one.astype(np.float32))) for one in low]
+        return torch.cat(found).numpy()
+
+    return frames
+
+
+REDUCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "nop": lambda frames: frames.reshape(len(frames), -1),
+    "avg time": lambda frames: frames.mean(1),
+}
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def score(x: np.ndarray) -> float:
+    """(steps, features), in the order in which a parameter was turned up -> -1 to 1.
+
+    Spearman's correlation of the steps with the L1 distances to the first, and backwards with those
+    to the last; the mean of both.
+    """
+    steps = np.arange(len(x))
+    both = []
+    for end, order in ((0, steps), (-1, steps[::-1])):
+        distance = np.abs(x - x[end]).sum(1)
+        both.append(np.corrcoef(rankdata(distance), rankdata(order))[0, 1])
+    return float(np.nan_to_num(np.mean(both)))  # (all alike: no order)
+
+
+def judge(which: int, number: int, steps: int, codec: str, seed: int) -> dict[str, np.ndarray]:
+    """`scores`: (representations, reductions) of one preset of the attribute number `which`."""
+    machine.make_deterministic(1)
+    heard = sounds(ATTRIBUTES[which], number, steps, seed)
+    found = []
+    for represent in cached_representations(codec, seed).values():
+        frames = represent(heard)
+        found.append([score(reduce(frames)) for reduce in REDUCTIONS.values()])
+    return {"scores": np.array(found)}
+
+
+cached_representations = functools.lru_cache(1)(representations)  # (a worker gets many presets)
+
+
+def scores(profile: Profile) -> pd.DataFrame:
+    """Stage data/<profile>/ranking: a row a preset, representation and reduction."""
+    plugin = synth.plugin()  # (says so at once, if it is not there)
+    own = {"presets": profile.ranking_presets, "steps": profile.ranking_steps}
+    inputs = {"weights": l3ac.weights_name(profile.codec), "released": _released()}
+    inputs["amsynth"] = stages.digest(plugin)
+    folder = paths.data(profile.profile) / "ranking"
+    made = stages.Stage("ranking", folder, own | {"seed": profile.seed}, inputs, threads=1)
+    pairs = [(a, n) for a in range(len(ATTRIBUTES)) for n in range(profile.ranking_presets)]
+    with made.opened() as work:
+        if work:
+            items = {
+                f"{a:02d}_{n:03d}": (a, n, profile.ranking_steps, profile.codec, profile.seed)
+                for a, n in pairs
+            }
+            files = parallel.shards(judge, items, work / "shards", "presets", profile.scheduler)
+            found = np.stack([np.load(file)["scores"] for file in files])
+            np.save(work / "scores.npy", found)
+            made.finish(stages.array_digest(found))
+    found = np.load(folder / "scores.npy")
+    names = list(cached_representations(profile.codec, profile.seed))
+    rows = [
+        {"attribute": ATTRIBUTES[a].name, "preset": n, "representation": name, "reduction": how,
+         "score": found[i, r, k]}
+        for i, (a, n) in enumerate(pairs)
+        for r, name in enumerate(names)
+        for k, how in enumerate(REDUCTIONS)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _released() -> str:
+    released = model.released()
+    return str(released[1]["sha256"]) if released else ""
+
+
+def best_reduction(each: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `scores` of each representation's better reduction, as the paper takes it."""
+    mean = each.groupby(["representation", "reduction"]).score.mean()
+    best = mean.groupby("representation").idxmax()
+    pairs = pd.MultiIndex.from_frame(each[["representation", "reduction"]])
+    return each[pairs.isin(list(best))]
