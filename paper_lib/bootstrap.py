@@ -17,6 +17,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 # installs the locked packages ten times as fast as pip; pip does it where uv cannot
+AMSYNTH = ("/usr/lib/vst/amsynth_vst.so", "/usr/lib/x86_64-linux-gnu/vst/amsynth_vst.so")
 UV = "uv==0.13.9"
 
 
@@ -166,6 +167,21 @@ def browser() -> None:
         )
 
 
+def synthesizer() -> None:
+    """amsynth and its host, for Part IV."""
+    there = any(Path(place).exists() for place in AMSYNTH)
+    host = run(PYTHON, "-c", "import dawdreamer", stderr=subprocess.DEVNULL).returncode == 0
+    if not there:
+        there = apt("amsynth")
+    if not host:
+        host = not run(*PIP, "--no-deps", *locked(ROOT / "requirements-synth.lock")).returncode
+    if not (there and host):
+        say(
+            "no amsynth or no DawDreamer: Part IV's notebooks will say so and stop (as root on "
+            "Debian: apt-get install amsynth)"
+        )
+
+
 def main() -> None:
     if sys.version_info[:2] != (3, 11):
         stop(
@@ -178,6 +194,8 @@ def main() -> None:
     sox()
     if test:
         browser()
+    if test or "--synth" in sys.argv:
+        synthesizer()
     if run(PYTHON, "-m", "paper_lib", "doctor", "--mend", cwd=ROOT).returncode:
         stop("something is still missing, see the lines marked NOT above.")
 

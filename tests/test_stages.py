@@ -313,14 +313,15 @@ def test_the_real_stages_hang_on_what_they_run():
 
     everything = set(code.declared())
     present = {name: code.digest(name) for name in everything}
-    played, adapted = {"dataset", "experiment", "dry"}, {"adapted", "trial", "few_row"}
+    played = {"dataset", "experiment", "dry"}
+    adapted = {"adapted", "trial", "few_row", "parameters"}
     tuned = {"finetuned"} | adapted
     assert changed("sound.plucked", "RATE = 44_100", "RATE = 48_000") == played
     assert changed("core.muon", "0.2 * math.sqrt", "0.1 * math.sqrt") == tuned
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
         "core.random", "digest[:16]", "digest[:15]"
     )
-    scored = {"head", "peer", "svm"} | tuned
+    scored = {"head", "peer", "svm"} | tuned - {"parameters"}
     assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == scored
     assert changed("core.paths", 'ROOT / "data" / "weights"', 'ROOT / "w"') == set() != everything
 

@@ -17,7 +17,7 @@ from paper_lib.core import config
 def main(profile: str, folder: str, *books: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     values = asdict(config.load(profile))
-    for book in map(Path, books):
+    for book in notebooks.playable([Path(book) for book in books]):
         copy = notebooks.clean(nbformat.read(book, 4), values)
         nbformat.write(copy, Path(folder) / book.name)
 

@@ -44,6 +44,8 @@ TOLERANCES = {
     "table_effect_parameters": 0.30,  # (shares of a variance over a few dozen clips)
     "figure_effect_parameters": 0.06,
     "table_levels": 0.08,
+    "table_ranking": 0.05,  # (of nearly equal distances the last bit decides the order)
+    "table_ranking_change": 0.05,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows

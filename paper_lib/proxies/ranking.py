@@ -187,8 +187,9 @@ def score(x: np.ndarray) -> float:
     both = []
     for end, order in ((0, steps), (-1, steps[::-1])):
         distance = np.abs(x - x[end]).sum(1)
-        both.append(np.corrcoef(rankdata(distance), rankdata(order))[0, 1])
-    return float(np.nan_to_num(np.mean(both)))  # (all alike: no order)
+        if np.ptp(distance):  # (all alike: no order)
+            both.append(np.corrcoef(rankdata(distance), rankdata(order))[0, 1])
+    return float(np.mean(both)) if both else 0.0
 
 
 def judge(which: int, number: int, steps: int, codec: str, seed: int) -> dict[str, np.ndarray]:
@@ -247,3 +248,61 @@ def best_reduction(each: pd.DataFrame) -> pd.DataFrame:
     best = mean.groupby("representation").idxmax()
     pairs = pd.MultiIndex.from_frame(each[["representation", "reduction"]])
     return each[pairs.isin(list(best))]
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def _means(each: pd.DataFrame, representation: str) -> pd.DataFrame:
+    """(presets, attributes and their mean) scores of one representation."""
+    part = each[each.representation == representation]
+    wide = part.pivot(index="preset", columns="attribute", values="score")
+    wide = wide[[a.name for a in ATTRIBUTES]]
+    return wide.assign(mean=wide.mean(axis=1))
+
+
+def _ends(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(2, columns): ends of the 95 % interval of the mean over presets, the rows.
+
+    The presets of an attribute are its own: each column resamples for itself, and the last, the
+    mean of all, is that of the resampled others.
+    """
+    rng = generator_for(seed, "bootstrap")
+    drawn = rng.integers(len(values), size=(resamples, len(values), values.shape[1] - 1))
+    means = np.take_along_axis(values[None, :, :-1], drawn, 1).mean(1)
+    means = np.concatenate([means, means.mean(1, keepdims=True)], 1)
+    return np.percentile(means, [2.5, 97.5], axis=0)
+
+
+def table(each: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """A row a representation and attribute (and their mean): mean, sd, lo, hi, published.
+
+    sd: over presets; of the mean: over the attributes, as the paper has it.
+    """
+    rows = []
+    for name in dict.fromkeys(each.representation):
+        wide = _means(each, name)
+        lo, hi = _ends(wide.to_numpy(), resamples, seed)
+        sd = wide.std(ddof=0)
+        sd["mean"] = wide.drop(columns="mean").mean().std(ddof=0)
+        known = PUBLISHED.get(name, (np.nan,) * len(ATTRIBUTES))
+        rows.append(pd.DataFrame({
+            "representation": name,
+            "attribute": wide.columns,
+            "reduction": each[each.representation == name].reduction.iloc[0],
+            "mean": wide.mean().to_numpy(),
+            "sd": sd.to_numpy(),
+            "lo": lo,
+            "hi": hi,
+            "published": [*known, np.mean(known)],
+        }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def difference(each: pd.DataFrame, one: str, other: str, resamples: int, seed: int) -> pd.DataFrame:
+    """A row an attribute (and their mean): score of `other` minus `one`'s, preset by preset."""
+    gap = _means(each, other) - _means(each, one)
+    lo, hi = _ends(gap.to_numpy(), resamples, seed)
+    return pd.DataFrame(
+        {"attribute": gap.columns, "difference": gap.mean().to_numpy(), "lo": lo, "hi": hi}
+    )

@@ -176,10 +176,16 @@ def knob_errors(table: pd.DataFrame, human: float) -> plt.Figure:
     for (system, part), (color, marker) in zip(
         table.groupby("system", sort=False), looks[: len(systems)], strict=True
     ):
-        y = [place[pair] for pair in zip(part.effect, part.knob, strict=True)]
-        axis.hlines(y, part.lo, part.hi, color=color, lw=1, alpha=0.5)
-        axis.scatter(part.error, y, color=color, marker=marker, s=55, label=system, zorder=3)
+        # (a little apart, so that intervals can be told; the guess a tall tick in the middle)
+        tick = marker == "|"
+        beside = 0 if tick else 0.17 * (list(systems).index(system) - len(systems) / 2)
+        y = [place[pair] - beside for pair in zip(part.effect, part.knob, strict=True)]
+        if not tick:
+            axis.hlines(y, part.lo, part.hi, color=color, lw=1.2, alpha=0.7)
+        size = 260 if tick else 30
+        axis.scatter(part.error, y, color=color, marker=marker, s=size, label=system, zorder=3)
     axis.axvline(human, color="0.4", ls="--", lw=1)
+    axis.text(human, 0.7, "experts (presumed)", ha="center", va="bottom", fontsize=10)
     axis.set_yticks(list(place.values()), [f"{named(e)}: {k}" for e, k in place])
     for (effect, _), (after, knob) in pairwise(pairs):
         if effect != after:
@@ -202,17 +208,24 @@ def said_and_true(table: pd.DataFrame) -> plt.Figure:
         axis.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
         axis.scatter(part.true, part.said, s=14, alpha=0.6, color="#0072B2")
         effect, name = knob.split(".")
-        axis.set(title=f"{named(effect)}: {name}", xlabel="true place", xlim=(-0.02, 1.02))
-    axes[0].set(ylabel="place that is said", ylim=(-0.02, 1.02))
+        axis.set(title=f"{named(effect)}: {name}", xlabel="true place", xlim=(-0.03, 1.03))
+        axis.set_xticks([0, 0.5, 1])
+    axes[0].set(ylabel="place that is said", ylim=(-0.03, 1.03))
+    axes[0].set_yticks([0, 0.5, 1])
     return figure
 
 
-def rhythms(curves: pd.DataFrame) -> plt.Figure:
-    """How like clips are to themselves over the lag. curves: clip, seconds, likeness."""
+def rhythms(curves: pd.DataFrame, marks: dict[str, float]) -> plt.Figure:
+    """How like clips are to themselves over the lag. curves: clip, seconds, likeness.
+
+    marks: clip -> a lag (s) that is marked on its curve.
+    """
     figure, axis = plt.subplots(figsize=(9, 3.4), constrained_layout=True)
     colors = ("0.5", "#56B4E9", "#0072B2", "#D55E00")
     for (clip, part), color in zip(curves.groupby("clip", sort=False), colors, strict=False):
         axis.plot(part.seconds, part.likeness, color=color, lw=1.8, label=clip)
+        if clip in marks:
+            axis.axvline(marks[clip], color=color, lw=1.2, ls=":")
     axis.set(xlabel="lag (s)", ylabel="autocorrelation", xlim=(0, None))
     figure.legend(*axis.get_legend_handles_labels(), ncols=len(colors), frameon=False,
                   loc="outside upper center")  # fmt: skip

@@ -1,0 +1,203 @@
+"""A synthesizer that plays the same to the bit, and a ruler's score against known values."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from paper_lib import PaperError
+from paper_lib.app import notebooks
+from paper_lib.core import config, paths
+from paper_lib.evaluation import proxy_paper
+from paper_lib.proxies import ranking, synth
+
+
+@pytest.fixture
+def amsynth():
+    try:
+        return synth.plugin()
+    except PaperError as problem:
+        pytest.skip(str(problem))
+
+
+def named(name: str) -> ranking.Attribute:
+    return next(a for a in ranking.ATTRIBUTES if a.name == name)
+
+
+# --- the synthesizer ------------------------------------------------------------------------------
+
+
+def test_a_preset_is_the_same_sound_whatever_was_played_before(amsynth):
+    noisy = {"osc1_waveform": 1.0, "osc2_waveform": 1.0, "reverb_wet": 0.5}
+    first = synth.render(noisy)
+    synth.render({"lfo_freq": 0.5, "amp_mod_amount": 1.0})
+    assert np.array_equal(first, synth.render(noisy))
+    assert first.shape == (3 * synth.RATE,) and first.dtype == np.float32 and first.std() > 0.01
+
+
+def test_playing_leaves_the_home_the_environment_and_the_terminal_alone(
+    amsynth, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    synth.render({})
+    assert not list(tmp_path.iterdir()) and os.environ["HOME"] == str(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_parameters_do_what_their_names_say(amsynth):
+    """Against what can be computed: pitch in octaves, a slower attack, a longer decay."""
+
+    def pitch(x: np.ndarray) -> float:
+        part = x[22_050:66_150] * np.hanning(44_100)
+        return float(np.abs(np.fft.rfft(part))[20:2000].argmax() + 20)  # Hz, in a second
+
+    second = {"osc_mix": 1.0, "osc2_waveform": 0.0}
+    heard = [pitch(synth.render(second | {"osc2_pitch": p})) for p in (0.0, 0.5, 1.0)]
+    assert heard == pytest.approx([110, 220, 440], abs=1)
+    loud = [np.abs(synth.render({"amp_attack": a})[:4410]).mean() for a in (0.0, 0.3, 0.6)]
+    assert loud[0] > loud[1] > loud[2]
+    late = [np.abs(synth.render({"amp_sustain": 0.0, "amp_decay": d})[44_100:]).mean()
+            for d in (0.2, 0.45, 0.7)]  # fmt: skip
+    assert late[0] < late[1] < late[2]
+
+
+def test_every_attribute_names_parameters_that_there_are(amsynth):
+    there = set(synth.parameters())
+    for attribute in ranking.ATTRIBUTES:
+        assert {attribute.parameter, *attribute.also, *ranking.DRAWN} <= there, attribute.name
+
+
+def test_an_unknown_parameter_is_named(amsynth):
+    with pytest.raises(PaperError, match="no parameter 'cutof'"):
+        synth.render({"cutof": 0.5})
+
+
+def test_without_the_synthesizer_there_is_one_sentence_and_the_rest_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(synth, "PLACES", ())
+    with pytest.raises(PaperError, match="apt-get install amsynth"):
+        ranking.scores(config.load("tiny"))
+    books = notebooks.listing("all")
+    rest = notebooks.playable(books)
+    assert {p.stem[:2] for p in set(books) - set(rest)} == set(notebooks.PARTS["proxies"])
+    assert "left out: 18_attribute_ranking" in capsys.readouterr().out
+
+
+# --- the score ------------------------------------------------------------------------------------
+
+
+def test_the_score_has_its_known_values():
+    line = np.linspace(0, 1, 9)[:, None] * np.array([[1.0, -2.0]])
+    assert ranking.score(line) == pytest.approx(1)
+    assert ranking.score(line**3) == pytest.approx(1)  # (the order alone counts)
+    assert ranking.score(np.ones((9, 4))) == 0
+    x = np.array([[0.0], [1.0], [3.0], [2.0]])
+    assert ranking.score(x) == pytest.approx((0.8 + 0.9**0.5) / 2, abs=1e-9)
+    folded = np.abs(np.linspace(-1, 1, 9))[:, None]  # the last is where the first is
+    assert ranking.score(folded) < 0.2
+
+
+def test_the_score_is_scipys_correlation_of_both_ends():
+    x = np.random.default_rng(0).normal(size=(12, 5)).cumsum(0)
+    ends = [
+        spearmanr(np.abs(x - x[0]).sum(1), np.arange(12))[0],
+        spearmanr(np.abs(x - x[-1]).sum(1), -np.arange(12))[0],
+    ]
+    assert ranking.score(x) == pytest.approx(np.mean(ends))
+
+
+def test_a_parameter_is_turned_up_evenly_and_a_two_sided_one_on_one_side():
+    for attribute in ranking.ATTRIBUTES:
+        for number in (0, 1):
+            values = ranking.turned(attribute, number, 20, 0)
+            assert (np.diff(values) > 0).all() and np.allclose(np.diff(values, 2), 0)
+            assert attribute.least <= values[0] and values[-1] <= attribute.most
+    pitch = named("pitch coarse")
+    assert ranking.turned(pitch, 0, 5, 0).min() == 0.5 == ranking.turned(pitch, 1, 5, 0).max()
+
+
+def test_presets_are_drawn_by_key_and_never_set_what_is_turned():
+    for attribute in ranking.ATTRIBUTES:
+        one, again, other = (ranking.preset(attribute, n, 0) for n in (3, 3, 4))
+        assert one == again != other and attribute.parameter not in one
+        for name, (low, high) in attribute.also.items():
+            assert low <= one[name] <= high
+
+
+def test_every_representation_has_frames_and_one_row_a_sound():
+    t = np.arange(synth.RATE) / synth.RATE
+    x = np.stack([0.1 * np.sin(2 * np.pi * hz * t) for hz in (220, 330, 440)]).astype(np.float32)
+    sizes = {"mel128": 128, "mfcc40": 40, "mSTFT": 4071}  # (the paper's)
+    for name, represent in ranking.representations("shipped", 0).items():
+        frames = represent(x)
+        assert frames.shape[0] == 3 and frames.shape[2] == sizes.get(name, 128), name
+        assert np.isfinite(frames).all()
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def scored(**shift: float) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    drawn = {(a.name, n): rng.uniform(0.5, 0.9) for a in ranking.ATTRIBUTES for n in range(6)}
+    return pd.DataFrame([
+        {"attribute": a, "preset": n, "representation": name.replace("_", ", "), "reduction": how,
+         "score": value + more - 0.01 * (how == "nop")}
+        for (a, n), value in drawn.items()
+        for name, more in shift.items()
+        for how in ranking.REDUCTIONS
+    ])  # fmt: skip
+
+
+def test_a_difference_is_paired_by_preset():
+    best = ranking.best_reduction(scored(L3AC=0.0, other=0.05))
+    assert set(best.reduction) == {"avg time"} and len(best) == 2 * 13 * 6
+    change = ranking.difference(best, "L3AC", "other", 200, 0)
+    assert np.allclose(change[["difference", "lo", "hi"]], 0.05)  # (no spread: every pair alike)
+
+
+def test_the_table_has_the_papers_numbers_beside_and_means_within_their_intervals():
+    table = ranking.table(ranking.best_reduction(scored(mel128=0.0, L3AC=0.0)), 300, 0)
+    assert len(table) == 2 * 14
+    assert ((table.lo <= table["mean"]) & (table["mean"] <= table.hi)).all()
+    mel = table[table.representation == "mel128"].set_index("attribute")
+    assert mel.published["lfo rate on filter"] == 0.549  # (Figure 2)
+    assert round(mel.published["mean"], 3) == 0.921  # (as printed there)
+    assert table[table.representation == "L3AC"].published.isna().all()
+
+
+def test_printed_means_are_those_of_the_printed_rows():
+    printed = {"mel128": 0.921, "mfcc40": 0.913, "mSTFT": 0.880, "DAC": 0.808, "mn20": 0.976}
+    for name, mean in printed.items():
+        assert round(float(np.mean(ranking.PUBLISHED[name])), 3) == pytest.approx(mean, abs=0.0011)
+
+
+def test_the_ledger_turns_with_what_is_measured():
+    names = {"mel128": 0.03, "mfcc40": 0.02, "mSTFT": 0.01, "L3AC": 0.0, "L3AC untrained": -0.2}
+    each = pd.concat([scored(one=more).assign(representation=name) for name, more in names.items()])
+    table = ranking.table(ranking.best_reduction(each), 50, 0)
+    means = each.groupby(["representation", "reduction"]).score.mean().reset_index()
+    verdicts = proxy_paper.ledger(proxy_paper.Ranked(table, means)).set_index("id").verdict
+    assert verdicts["proxy_codecs"] == verdicts["proxy_order"] == "reproduced"
+    assert verdicts["proxy_average"] == "reproduced"
+    table.loc[table.representation == "L3AC", "mean"] += 0.5
+    turned = proxy_paper.ledger(proxy_paper.Ranked(table, means)).set_index("id").verdict
+    assert turned["proxy_codecs"] != "reproduced"
+
+
+@pytest.mark.slow
+def test_a_killed_ranking_ends_with_the_same_bytes(amsynth):
+    run = config.load("tiny")
+    first = ranking.scores(run)
+    folder = paths.data(run.profile) / "ranking"
+    kept = (folder / "scores.npy").read_bytes()
+    work = folder.with_name("ranking.partial")
+    folder.rename(work)
+    (work / "provenance.json").unlink()
+    (work / "scores.npy").unlink()
+    shards = sorted((work / "shards").iterdir()) if (work / "shards").exists() else []
+    for file in shards[::2]:
+        file.unlink()
+    pd.testing.assert_frame_equal(first, ranking.scores(run))
+    assert (folder / "scores.npy").read_bytes() == kept
