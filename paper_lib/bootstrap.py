@@ -17,7 +17,6 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 # installs the locked packages ten times as fast as pip; pip does it where uv cannot
-AMSYNTH = ("/usr/lib/vst/amsynth_vst.so", "/usr/lib/x86_64-linux-gnu/vst/amsynth_vst.so")
 UV = "uv==0.13.9"
 
 
@@ -169,17 +168,16 @@ def browser() -> None:
 
 def synthesizer() -> None:
     """amsynth and its host, for Part IV."""
-    there = any(Path(place).exists() for place in AMSYNTH)
-    host = run(PYTHON, "-c", "import dawdreamer", stderr=subprocess.DEVNULL).returncode == 0
-    if not there:
-        there = apt("amsynth")
-    if not host:
-        host = not run(*PIP, "--no-deps", *locked(ROOT / "requirements-synth.lock")).returncode
-    if not (there and host):
-        say(
-            "no amsynth or no DawDreamer: Part IV's notebooks will say so and stop (as root on "
-            "Debian: apt-get install amsynth)"
-        )
+    pins = locked(ROOT / "requirements-synth.lock")
+    asked = run(*PIP, "--dry-run", "--no-deps", "--report", "-", *pins, capture_output=True)
+    if asked.returncode or json.loads(asked.stdout)["install"]:
+        run(*PIP, "--no-deps", *pins)
+    ask = "from paper_lib.proxies import synth; synth.plugin()"
+    if run(PYTHON, "-c", ask, cwd=ROOT, stderr=subprocess.DEVNULL).returncode:
+        apt("amsynth")
+    found = run(PYTHON, "-c", ask, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        say(found.stderr.strip().splitlines()[-1].partition(": ")[2])
 
 
 def main() -> None:

@@ -163,8 +163,9 @@ def reproduce(
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)  # each notebook gets the whole profile
     paths.require_disk(paths.data(profile.profile), 100_000_000, "a run")
+    if part == "proxies":
+        synth.plugin()  # (says at once what is missing)
     books = listing("all" if first or only else part)
-    books = books if only or part == "proxies" else playable(books)
     begin = next((i for i, p in enumerate(books) if p.stem.startswith(only or first)), None)
     if begin is None:
         raise PaperError(
@@ -173,6 +174,8 @@ def reproduce(
         )
     if first:
         books = [p for i, p in enumerate(books) if i < begin or p in (*listing(part), books[begin])]
+    if not only and part != "proxies":
+        books = books[:begin] + playable(books[begin:])
     end = begin + 1 if only else len(books)
     paths.executed(profile.profile).mkdir(parents=True, exist_ok=True)
     before, rerun = stages.digest(_inputs(profile)), force

@@ -40,7 +40,8 @@ def _draws(recordings: int, seeds: int, resamples: int, seed: int) -> tuple[np.n
     return chosen, rng.integers(seeds, size=(resamples, seeds))
 
 
-def _ends(x: np.ndarray) -> np.ndarray:
+def ends(x: np.ndarray) -> np.ndarray:
+    """Lower and upper end of the middle 95 % of resamples (the first axis)."""
     return np.percentile(x, [2.5, 97.5], axis=0)
 
 
@@ -59,9 +60,9 @@ def intervals(
     """
     f1 = _resampled(counts(truth, answers, recordings), resamples, seed)
     return {
-        "micro_f1": _ends(f1[:, -1]),
-        "macro_f1": _ends(f1[:, :-1].mean(1)),
-        "per_class": _ends(f1[:, :-1]),
+        "micro_f1": ends(f1[:, -1]),
+        "macro_f1": ends(f1[:, :-1].mean(1)),
+        "per_class": ends(f1[:, :-1]),
     }
 
 
@@ -71,7 +72,7 @@ def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: in
     Both are `counts` of the same recordings, which are resampled alike for both.
     """
     first, second = (_resampled(c, resamples, seed)[:, :-1].mean(1) for c in (one, other))
-    return _ends(second - first)
+    return ends(second - first)
 
 
 def of_mean(
@@ -86,7 +87,7 @@ def of_mean(
     total = np.stack([np.bincount(group, one) for one in values])  # (seeds, recordings)
     chosen, trained = _draws(len(number), len(values), resamples, seed)
     sums = np.stack([total[t][:, c].sum(1).mean() for t, c in zip(trained, chosen, strict=True)])
-    low, high = _ends(sums / number[chosen].sum(1))
+    low, high = ends(sums / number[chosen].sum(1))
     return float(low), float(high)
 
 

@@ -7,6 +7,7 @@ its distances to the first and to the last sound grow with the steps.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,7 +20,9 @@ from ..codec import l3ac
 from ..codec.encoder import Encoder, bake
 from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..core.random import generator_for
+from ..evaluation import intervals
 from ..recognition import model
 from ..sound import audio
 from . import synth
@@ -76,8 +79,6 @@ PUBLISHED = {
               0.990),
     "DAC": (0.853, 0.997, 0.894, 0.983, 0.943, 0.819, 0.939, 0.697, 0.720, 0.727, 0.262, 0.689,
             0.984),
-    "mn20": (0.954, 1.000, 0.997, 1.000, 0.997, 0.987, 0.958, 0.927, 0.958, 0.988, 0.971, 0.957,
-             0.998),
 }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def turned(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarr
 def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarray:
     """(steps, samples) float32 at 44.1 kHz: one preset, its parameter turned up.
 
-    Drawn again where one of them is silent.
+    Drawn again where one of them is silent; `PaperError` if that does not help.
     """
     for attempt in range(TRIES):
         base = preset(attribute, number, seed, attempt)
@@ -116,7 +117,7 @@ def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarr
         found = np.stack([synth.render(base | {attribute.parameter: v}) for v in values])
         if np.sqrt(np.mean(found**2, 1)).min() > SILENT:
             return found
-    return found
+    raise PaperError(f"{attribute.name}, preset {number}: silent in each of {TRIES} draws.")
 
 
 # --- representations ------------------------------------------------------------------------------
@@ -128,9 +129,11 @@ def representations(codec: str, seed: int) -> dict[str, Callable[[np.ndarray], n
 
     options = {"n_fft": 2048, "hop_length": 1024}
     mel = MelSpectrogram(synth.RATE, n_mels=128, **options)
+    mfcc = MFCC(synth.RATE, 40, melkwargs=options | {"n_mels": 256})
     found = {
         "mel128": _over_time(lambda x: torch.log(mel(x) + 1e-6)),
-        "mfcc40": _over_time(MFCC(synth.RATE, 40, melkwargs=options | {"n_mels": 256})),
+        # (each sound by itself: torchaudio clips at 80 dB below the loudest that it is given)
+        "mfcc40": _over_time(lambda x: mfcc(x[:, None])[:, 0]),
         "mSTFT": multi_resolution,
         "L3AC untrained": _of_codec(Encoder(l3ac.load(codec, untrained=True, seed=seed))),
         "L3AC": _of_codec(Encoder(l3ac.load(codec))),
@@ -210,7 +213,9 @@ def scores(profile: Profile) -> pd.DataFrame:
     """Stage data/<profile>/ranking: a row a preset, representation and reduction."""
     plugin = synth.plugin()  # (says so at once, if it is not there)
     own = {"presets": profile.ranking_presets, "steps": profile.ranking_steps}
-    inputs = {"weights": l3ac.weights_name(profile.codec), "released": _released()}
+    released = paths.WEIGHTS / "released" / "release.json"
+    inputs = {"weights": l3ac.weights_name(profile.codec)}
+    inputs["released"] = stages.digest(released) if released.exists() else ""
     inputs["amsynth"] = stages.digest(plugin)
     folder = paths.data(profile.profile) / "ranking"
     made = stages.Stage("ranking", folder, own | {"seed": profile.seed}, inputs, threads=1)
@@ -221,12 +226,15 @@ def scores(profile: Profile) -> pd.DataFrame:
                 f"{a:02d}_{n:03d}": (a, n, profile.ranking_steps, profile.codec, profile.seed)
                 for a, n in pairs
             }
-            files = parallel.shards(judge, items, work / "shards", "presets", profile.scheduler)
+            # (in processes here, not on a cluster, whose workers may run it in threads)
+            files = parallel.shards(judge, items, work / "shards", "presets")
             found = np.stack([np.load(file)["scores"] for file in files])
             np.save(work / "scores.npy", found)
+            names = list(cached_representations(profile.codec, profile.seed))
+            paths.write_beside(work / "names.json", json.dumps(names))
             made.finish(stages.array_digest(found))
     found = np.load(folder / "scores.npy")
-    names = list(cached_representations(profile.codec, profile.seed))
+    names = json.loads((folder / "names.json").read_text())
     rows = [
         {"attribute": ATTRIBUTES[a].name, "preset": n, "representation": name, "reduction": how,
          "score": found[i, r, k]}
@@ -235,11 +243,6 @@ def scores(profile: Profile) -> pd.DataFrame:
         for k, how in enumerate(REDUCTIONS)
     ]  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _released() -> str:
-    released = model.released()
-    return str(released[1]["sha256"]) if released else ""
 
 
 def best_reduction(each: pd.DataFrame) -> pd.DataFrame:
@@ -271,20 +274,21 @@ def _ends(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     drawn = rng.integers(len(values), size=(resamples, len(values), values.shape[1] - 1))
     means = np.take_along_axis(values[None, :, :-1], drawn, 1).mean(1)
     means = np.concatenate([means, means.mean(1, keepdims=True)], 1)
-    return np.percentile(means, [2.5, 97.5], axis=0)
+    return intervals.ends(means)
 
 
 def table(each: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """A row a representation and attribute (and their mean): mean, sd, lo, hi, published.
 
-    sd: over presets; of the mean: over the attributes, as the paper has it.
+    sd: over presets (the paper's is over twice as many: both ends of each); of the mean: over the
+    attributes, as in the paper.
     """
     rows = []
     for name in dict.fromkeys(each.representation):
         wide = _means(each, name)
         lo, hi = _ends(wide.to_numpy(), resamples, seed)
-        sd = wide.std(ddof=0)
-        sd["mean"] = wide.drop(columns="mean").mean().std(ddof=0)
+        sd = wide.std()
+        sd["mean"] = wide.drop(columns="mean").mean().std()
         known = PUBLISHED.get(name, (np.nan,) * len(ATTRIBUTES))
         rows.append(pd.DataFrame({
             "representation": name,

@@ -7,10 +7,14 @@ for each of its parameters.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import tempfile
+import threading
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,25 +28,34 @@ NAME = "amsynth_vst.so"
 Preset = dict[str, float]  # parameter -> 0 to 1; what is not named stands as amsynth begins
 
 
+FOLDERS = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")  # where amsynth reads and writes
+
+
 def plugin() -> Path:
     """Where amsynth lies; `PaperError` if it, or its host, is not there."""
     found = [Path(place) / NAME for place in PLACES if (Path(place) / NAME).exists()]
-    try:
-        import dawdreamer  # noqa: F401
-    except ImportError:
-        found = []
     if not found:
         raise PaperError(
-            "Part IV plays amsynth through DawDreamer, and one of them is not here: make reproduce "
-            "PART=proxies sets both up (as root on Debian: apt-get install amsynth)."
+            "Part IV plays amsynth, which is not here: make reproduce PART=proxies sets it up as "
+            "root; otherwise install it (on Debian: apt-get install amsynth)."
+        )
+    if importlib.util.find_spec("dawdreamer") is None:
+        raise PaperError(
+            "Part IV plays amsynth through DawDreamer, which is not here: make reproduce "
+            "PART=proxies installs it (pip install -r requirements-synth.lock)."
         )
     return found[0]
 
 
 def parameters() -> list[str]:
     """The names of amsynth's parameters, in its order."""
-    with _instance() as (_, synth):
-        return [one["name"] for one in synth.get_parameters_description()]
+    path = plugin()
+    with _apart():
+        _, synth = _fresh(path)
+        try:
+            return [one["name"] for one in synth.get_parameters_description()]
+        finally:
+            _ = synth = None
 
 
 def render(preset: Preset, note: int = 57, held: float = 2.0, seconds: float = 3.0) -> np.ndarray:
@@ -51,50 +64,46 @@ def render(preset: Preset, note: int = 57, held: float = 2.0, seconds: float = 3
     note: MIDI (57: 220 Hz); held: seconds until it is let go. Every call loads the plug-in anew:
     one that has played before is not in the state in which it began, and renders something else.
     """
-    with _instance() as (engine, synth):
-        index = {one["name"]: one["index"] for one in synth.get_parameters_description()}
-        for name, value in preset.items():
-            if name not in index:
-                raise PaperError(f"amsynth has no parameter {name!r}; it has: {', '.join(index)}.")
-            synth.set_parameter(index[name], float(value))
-        synth.add_midi_note(note, 100, 0.0, held)
-        engine.load_graph([(synth, [])])
-        engine.render(seconds)
-        return engine.get_audio().mean(0).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _instance() -> Iterator[tuple]:
-    """A host and a fresh amsynth, silent on the terminal, away from the user's home."""
     path = plugin()
+    with _apart():
+        engine, synth = _fresh(path)
+        try:
+            index = {one["name"]: one["index"] for one in synth.get_parameters_description()}
+            for name, value in preset.items():
+                if name not in index:
+                    raise PaperError(f"amsynth has no parameter {name!r}: {', '.join(index)}.")
+                synth.set_parameter(index[name], float(value))
+            synth.add_midi_note(note, 100, 0.0, held)
+            engine.load_graph([(synth, [])])
+            engine.render(seconds)
+            return engine.get_audio().mean(0).astype(np.float32)
+        finally:
+            # the library is unloaded with the last that holds it, and its noise begins anew: so
+            # neither this frame nor a kept exception may hold one
+            engine = synth = None
+
+
+def _fresh(path: Path) -> tuple[Any, Any]:
+    """A host, and an amsynth that has not played."""
     import dawdreamer
 
-    with _apart():
-        engine = dawdreamer.RenderEngine(RATE, BLOCK)
-        synth = engine.make_plugin_processor("amsynth", str(path))
-        try:
-            yield engine, synth
-        finally:
-            # (the library is unloaded with the last of them: its noise begins anew with the next)
-            del synth, engine
+    engine = dawdreamer.RenderEngine(RATE, BLOCK)
+    return engine, engine.make_plugin_processor("amsynth", str(path))
 
 
 @contextlib.contextmanager
 def _apart() -> Iterator[None]:
-    """HOME elsewhere (amsynth makes folders in it); what the plug-in's C code prints, to nobody."""
-    home, kept = os.environ.get("HOME"), [os.dup(1), os.dup(2)]
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    with tempfile.TemporaryDirectory() as elsewhere:
-        os.environ["HOME"] = elsewhere
-        os.dup2(nobody, 1), os.dup2(nobody, 2)
-        try:
-            yield
-        finally:
-            for number, file in zip((1, 2), kept, strict=True):
-                os.dup2(file, number)
-                os.close(file)
-            os.close(nobody)
-            if home is None:
-                del os.environ["HOME"]
-            else:
-                os.environ["HOME"] = home
+    """Other folders for amsynth than the user's; what its C code prints, to nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        raise PaperError("amsynth plays in a process's main thread alone: use processes.")
+    with contextlib.ExitStack() as stack:
+        elsewhere = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(unittest.mock.patch.dict(os.environ, dict.fromkeys(FOLDERS, elsewhere)))
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nobody)
+        for number in (1, 2):
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            os.dup2(nobody, number)
+        yield
