@@ -100,7 +100,7 @@ def rhythm(frames: torch.Tensor, lags: int) -> torch.Tensor:
     """(batch, frames, channels) -> (batch, lags): how like a clip is to itself 1 to `lags` later.
 
     The autocorrelation of each channel over time, 1 at lag 0, averaged over channels. An echo or a
-    tremolo is a peak in it; statistics over time know nothing of that.
+    tremolo is a peak in it; statistics over time hold little of that.
     """
     away, n = frames - frames.mean(1, keepdim=True), frames.shape[1]
     turned = torch.fft.rfft(away, 2 * n, dim=1)
@@ -251,9 +251,8 @@ def fresh(profile: Profile, data: Dataset, network: Network, goal: str, seed: in
     folder = stage(profile, data, BY_NAME["head on the frozen codec"], goal, seed).folder
     whole.load_state_dict(load_file(folder / "weights.safetensors"))
     codec = l3ac.load(profile.codec)
-    model = EffectRecognizer.assemble(
-        codec, Head(codec.mc.feature_dim), "mean"
-    )  # (its head: unused)
+    unused = Head(codec.mc.feature_dim)
+    model = EffectRecognizer.assemble(codec, unused, "mean")
     methods.attach(model, next(m for m in methods.METHODS if m.name == "full, Muon"), seed)
     frames = features.kept(profile, data, "frozen").activations.shape[-1]
     return Reader(model.encoder, head, lags_of(profile, frames))
