@@ -168,10 +168,7 @@ def browser() -> None:
 
 def synthesizer() -> None:
     """amsynth and its host, for Part IV."""
-    pins = locked(ROOT / "requirements-synth.lock")
-    asked = run(*PIP, "--dry-run", "--no-deps", "--report", "-", *pins, capture_output=True)
-    if asked.returncode or json.loads(asked.stdout)["install"]:
-        run(*PIP, "--no-deps", *pins)
+    run(*PIP, "--no-deps", *locked(ROOT / "requirements-synth.lock"))
     ask = "from paper_lib.proxies import synth; synth.plugin()"
     if run(PYTHON, "-c", ask, cwd=ROOT, stderr=subprocess.DEVNULL).returncode:
         apt("amsynth")

@@ -135,11 +135,11 @@ def test_the_score_is_scipys_correlation_of_both_ends():
 def test_a_parameter_is_turned_up_evenly_and_a_two_sided_one_on_one_side():
     for attribute in ranking.ATTRIBUTES:
         for number in (0, 1):
-            values = ranking.turned(attribute, number, 20, 0)
+            values = ranking.turned(attribute, number, 20)
             assert (np.diff(values) > 0).all() and np.allclose(np.diff(values, 2), 0)
             assert attribute.least <= values[0] and values[-1] <= attribute.most
     pitch = named("pitch coarse")
-    assert ranking.turned(pitch, 0, 5, 0).min() == 0.5 == ranking.turned(pitch, 1, 5, 0).max()
+    assert ranking.turned(pitch, 0, 5).min() == 0.5 == ranking.turned(pitch, 1, 5).max()
 
 
 def test_presets_are_drawn_by_key_and_never_set_what_is_turned():

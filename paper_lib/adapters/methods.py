@@ -19,6 +19,10 @@ from ..codec.encoder import Encoder, bake
 from ..core.errors import PaperError
 from ..recognition.model import EffectRecognizer
 
+UNSUITED = (
+    "Part III adapts codecs without compression in their attention: set codec to shipped or "
+    "hub:3kbps."
+)
 BY_PEFT = ("lora", "dora", "qlora", "ia3")
 
 
@@ -85,10 +89,7 @@ def attach(model: EffectRecognizer, method: Method, seed: int = 0) -> EffectReco
     """`model` itself, its encoder frozen but for what `method` trains (drawn from `seed`)."""
     encoder = model.encoder
     if not isinstance(encoder.en_encoder, LocalEncoder):
-        raise PaperError(
-            "Part III adapts codecs without compression in their attention: set codec to shipped "
-            "or hub:3kbps."
-        )
+        raise PaperError(UNSUITED)
     if method.kind in BY_PEFT:
         # peft merges nothing into weights that a weight norm makes anew whenever they are asked
         # for, and says nothing of it: the norm is folded into plain weights first

@@ -62,8 +62,9 @@ class Network:
     epochs: float = 1.0  # times the profile's
 
 
+FROZEN = Network("head on the frozen codec", "frozen", "head", Rates(0, 1e-3, weight_decay=0.1))
 NETWORKS = (
-    Network("head on the frozen codec", "frozen", "head", Rates(0, 1e-3, weight_decay=0.1)),
+    FROZEN,
     Network("head on log-mel", "logmel", "head", Rates(0, 1e-3, weight_decay=0.1)),
     Network("codec, upper half", "frozen", "upper", Rates(1e-3, 3e-4, True, 0.98), 0.3),
     Network("log-mel CNN", "logmel", "all", Rates(0, 2e-3, weight_decay=1e-2)),
@@ -77,10 +78,7 @@ BY_NAME = {network.name: network for network in NETWORKS}
 def run_of(profile: Profile) -> Profile:
     """The run whose clips are the profile's, each with knob settings of its own."""
     if profile.codec not in ("shipped", "hub:3kbps"):
-        raise PaperError(
-            "notebook 17 trains codecs without compression in their attention: set codec to "
-            "shipped or hub:3kbps."
-        )
+        raise PaperError(methods.UNSUITED)  # (at once, not when the networks are trained)
     changes: dict[str, Any] = {"profile": f"{profile.profile}-drawn", "settings": "drawn"}
     # (one epoch or more of each: so clips half-way up and spectrograms are kept)
     return replace(profile, upper_epochs=1, peer_epochs=1, **changes)
@@ -248,7 +246,7 @@ def fresh(profile: Profile, data: Dataset, network: Network, goal: str, seed: in
     whole = nn.Sequential(nn.Flatten(), head)
     if network.part == "head":
         return whole
-    folder = stage(profile, data, BY_NAME["head on the frozen codec"], goal, seed).folder
+    folder = stage(profile, data, FROZEN, goal, seed).folder
     whole.load_state_dict(load_file(folder / "weights.safetensors"))
     codec = l3ac.load(profile.codec)
     unused = Head(codec.mc.feature_dim)
@@ -298,7 +296,7 @@ def stage(profile: Profile, data: Dataset, network: Network, goal: str, seed: in
     if network.part != "all":
         before["described"] = paths.data(profile.profile) / f"described_{network.hears}"
     if network.part == "upper":
-        start = stage(profile, data, BY_NAME["head on the frozen codec"], goal, seed)
+        start = stage(profile, data, FROZEN, goal, seed)
         before["start"] = start.folder
     inputs = {
         name: stages.require(folder, "17_how_much_of_it")["content"]
@@ -313,7 +311,7 @@ def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) 
     machine.make_deterministic(1)
     data = Dataset(folder)
     if network.part == "upper":  # (it goes on from there)
-        fit(profile, folder, BY_NAME["head on the frozen codec"], goal, seed)
+        fit(profile, folder, FROZEN, goal, seed)
     made = stage(profile, data, network, goal, seed)
     with made.opened() as work:
         if work:

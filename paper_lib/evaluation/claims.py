@@ -741,6 +741,11 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
     return pd.concat(parts, ignore_index=True)
 
 
+def holds(good: bool) -> str:
+    """The verdict on a statement that can only be true or not."""
+    return REPRODUCED if good else DIFFERS
+
+
 def judged(document: str, stated, claims: list[Claim], measured) -> pd.DataFrame:
     """One row a claim: id, document, where it stands, the claim, what was measured, how, the
     verdict.

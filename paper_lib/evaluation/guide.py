@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .claims import DIFFERS, REPRODUCED, Claim, Finding, claim, judged
+from .claims import Claim, Finding, claim, holds, judged
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,17 @@ class Measured:
         return self.forgetting["kept guitar"][name]
 
 
-def _holds(good: bool) -> str:
-    return REPRODUCED if good else DIFFERS
-
-
 @claim("guide_savings", "LoRA", "r = 16, d = k = 1024: 32 times fewer parameters", "r (d + k)")
 def _savings(g: Guide, m: Measured) -> Finding:
     fewer = g.size**2 / (2 * g.rank * g.size)
-    return _holds(fewer == g.fewer), f"{g.size**2:,} / {2 * g.rank * g.size:,} = {fewer:g}"
+    return holds(fewer == g.fewer), f"{g.size**2:,} / {2 * g.rank * g.size:,} = {fewer:g}"
 
 
 @claim("guide_memory", "QLoRA", "full fine-tuning of 3.3 B in FP16 takes ~26 GB", "multiplication")
 def _memory(g: Guide, m: Measured) -> Finding:
     need = g.parameters * 2 * 4 / 1e9
     return (
-        _holds(abs(need - g.full_gb) < 1),
+        holds(abs(need - g.full_gb) < 1),
         f"weights, gradients and Adam's two averages, 2 bytes each: {need:.1f} GB, without "
         "activations",
     )
@@ -77,7 +73,7 @@ def _rank(rank: int, word: str, least: float, most: float) -> Claim:
     def check(g: Guide, m: Measured) -> Finding:
         share = m.of_the_gain(f"LoRA attention {rank}")
         return (
-            _holds(least <= share < most),
+            holds(least <= share < most),
             f"on attention: {share:.0%} of full fine-tuning's gain (taken as {word.split()[0]}: "
             f"from {least:.0%})",
         )
@@ -90,14 +86,14 @@ def _ranks(g: Guide, m: Measured) -> Finding:
     names = [n for n in m.methods.index if n.startswith("LoRA attention")]
     shares = [m.of_the_gain(n) for n in names]
     told = ", ".join(f"{n.split()[-1]}: {s:.0%}" for n, s in zip(names, shares, strict=True))
-    return _holds(bool(np.all(np.diff(shares) > 0.05))), f"on attention, {told}"
+    return holds(bool(np.all(np.diff(shares) > 0.05))), f"on attention, {told}"
 
 
 @claim("guide_lora_forgets", "pitfalls", "against forgetting: use LoRA", "notebook 14, section 2")
 def _lora_forgets(g: Guide, m: Measured) -> Finding:
     one, all_of_it = m.kept("LoRA attention 16"), m.kept("full, Muon")
     return (
-        _holds(one - all_of_it > 0.01),
+        holds(one - all_of_it > 0.01),
         f"guitar: LoRA (attention, 16) keeps {one:.1%}, full {all_of_it:.1%}",
     )
 
@@ -113,7 +109,7 @@ def _mitigation(name: str, words: str) -> Claim:
         more = m.kept(name) - m.kept("the recipe")
         macro = m.forgetting.macro_f1
         return (
-            _holds(more > 0.01),
+            holds(more > 0.01),
             f"guitar: keeps {more:+.1%}; macro-F1 {macro[name] - macro['the recipe']:+.3f}",
         )
 
@@ -125,7 +121,7 @@ def _prior(g: Guide, m: Measured) -> Finding:
     names = [n for n in m.forgetting.index if n.startswith("prior")]
     best = max(names, key=m.kept)
     return (
-        _holds(m.kept(best) >= 0.9 and m.kept(best) > m.kept("the recipe")),
+        holds(m.kept(best) >= 0.9 and m.kept(best) > m.kept("the recipe")),
         f"{best}: keeps {m.kept(best):.1%} of the guitar (recipe {m.kept('the recipe'):.1%}), "
         f"macro-F1 {m.forgetting.macro_f1[best]:.3f} "
         f"(recipe {m.forgetting.macro_f1['the recipe']:.3f})",
@@ -136,14 +132,14 @@ def _prior(g: Guide, m: Measured) -> Finding:
 def _rate(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     high, right = macro["rate ten times too high"], macro["the recipe"]
-    return _holds(high < right), f"macro-F1 {high:.3f} at ten times the rate, {right:.3f} before"
+    return holds(high < right), f"macro-F1 {high:.3f} at ten times the rate, {right:.3f} before"
 
 
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
 def _long(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     long, right = macro["twice as long"], macro["the recipe"]
-    return _holds(long < right), f"macro-F1 {long:.3f} after twice the epochs, not {right:.3f}"
+    return holds(long < right), f"macro-F1 {long:.3f} after twice the epochs, not {right:.3f}"
 
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")
@@ -151,7 +147,7 @@ def _diverse(g: Guide, m: Measured) -> Finding:
     others = m.pitfalls["other styles"]
     one, all_styles = others["one style alone"], others["the recipe"]
     return (
-        _holds(one < all_styles),
+        holds(one < all_styles),
         f"macro-F1 on other styles {one:.3f} after one style, {all_styles:.3f} after all",
     )
 
@@ -160,7 +156,7 @@ def _diverse(g: Guide, m: Measured) -> Finding:
 def _generic(g: Guide, m: Measured) -> Finding:
     macro = m.pitfalls.macro_f1
     return (
-        _holds(macro["labels too generic"] < macro["the recipe"]),
+        holds(macro["labels too generic"] < macro["the recipe"]),
         f"macro-F1 {macro['labels too generic']:.3f}, {macro['the recipe']:.3f} with their names",
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .claims import DIFFERS, REPRODUCED, Finding, claim, judged
+from .claims import Finding, claim, holds, judged
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,12 @@ class Ranked:
         return wide.drop(index="L3AC untrained")
 
 
-def _holds(good: bool) -> str:
-    return REPRODUCED if good else DIFFERS
-
-
 @claim("proxy_codecs", "Section 4.2", "codecs yield poor results", "notebook 18, section 4")
 def _codecs(s: Stated, m: Ranked) -> Finding:
     mean = m.wide()["mean"]
     least = mean[list(s.order)].min()
     return (
-        _holds(mean["L3AC"] < least),
+        holds(mean["L3AC"] < least),
         f"L3AC {mean['L3AC']:.3f}, the least of the spectral ones {least:.3f}",
     )
 
@@ -51,7 +47,7 @@ def _codecs(s: Stated, m: Ranked) -> Finding:
 def _order(s: Stated, m: Ranked) -> Finding:
     mean = m.wide()["mean"][list(s.order)]
     told = ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
-    return _holds(bool(mean.is_monotonic_decreasing)), told
+    return holds(bool(mean.is_monotonic_decreasing)), told
 
 
 @claim("proxy_average", "Section 4.2", "averages over time are better in most models", "means")
@@ -59,13 +55,13 @@ def _average(s: Stated, m: Ranked) -> Finding:
     both = m.reductions.pivot(index="representation", columns="reduction", values="score")
     both = both.drop(index=["L3AC untrained", "mSTFT"])  # (mSTFT has no frames side by side)
     better = (both["avg time"] > both["nop"]).sum()
-    return _holds(2 * better > len(both)), f"better in {better} of {len(both)}"
+    return holds(2 * better > len(both)), f"better in {better} of {len(both)}"
 
 
 @claim("proxy_reverb", "Section 4.2", "all models perform well on reverb wet", "its least score")
 def _reverb(s: Stated, m: Ranked) -> Finding:
     scores = m.wide()["reverb wet"]
-    return _holds(scores.min() >= s.well), f"the least is {scores.min():.3f} ({scores.idxmin()})"
+    return holds(scores.min() >= s.well), f"the least is {scores.min():.3f} ({scores.idxmin()})"
 
 
 @claim("proxy_lfo", "Section 4.2", "LFO parameters vary most between models", "their deviation")
@@ -73,7 +69,7 @@ def _lfo(s: Stated, m: Ranked) -> Finding:
     spread = m.wide().std(ddof=0)
     lfo = spread[[name for name in spread.index if name.startswith("lfo")]].mean()
     rest = spread[[name for name in spread.index if name.startswith(("amp", "filter"))]].mean()
-    return _holds(lfo > rest), f"mean deviation {lfo:.3f}; amp and filter parameters {rest:.3f}"
+    return holds(lfo > rest), f"mean deviation {lfo:.3f}; amp and filter parameters {rest:.3f}"
 
 
 @claim("proxy_pitch", "Section 4.2", "hand-made features struggle with pitch", "below their mean")
@@ -81,7 +77,7 @@ def _pitch(s: Stated, m: Ranked) -> Finding:
     wide = m.wide().loc[list(s.order)]
     below = wide["pitch coarse"] < wide["mean"]
     told = ", ".join(f"{name} {value:.3f}" for name, value in wide["pitch coarse"].items())
-    return _holds(bool(below.all())), f"{told}; below its own mean for {below.sum()} of {len(wide)}"
+    return holds(bool(below.all())), f"{told}; below its own mean for {below.sum()} of {len(wide)}"
 
 
 @claim(
@@ -91,7 +87,7 @@ def _stable(s: Stated, m: Ranked) -> Finding:
     attributes = m.wide().drop(columns="mean")
     deviation = m.wide("sd").drop(columns="mean").mean(axis=1)
     found = attributes.mean(axis=1).corr(deviation, method="spearman")
-    return _holds(found < 0), f"{found:.2f} over {len(attributes)} representations"
+    return holds(found < 0), f"{found:.2f} over {len(attributes)} representations"
 
 
 def ledger(measured: Ranked, stated: Stated = Stated()) -> pd.DataFrame:

@@ -43,7 +43,6 @@ class Attribute:
     two_sided: bool = False  # its middle is none: all steps of a preset lie on one side
 
 
-ONE_OSCILLATOR = {"osc_mix": (1.0, 1.0)}  # the second, which alone has a pitch of its own
 RATE_OF = {"lfo_freq": (0.3, 0.6)}
 ATTRIBUTES = (
     Attribute("amp attack", "amp_attack", 0.0, 0.6),
@@ -58,7 +57,8 @@ ATTRIBUTES = (
     Attribute("lfo rate on amp", "lfo_freq", 0.1, 0.7, {"amp_mod_amount": (0.7, 1.0)}),
     Attribute("lfo rate on filter", "lfo_freq", 0.1, 0.7, {"filter_mod_amount": (0.7, 1.0)}),
     Attribute("lfo rate on pitch", "lfo_freq", 0.1, 0.7, {"freq_mod_amount": (0.3, 0.6)}),
-    Attribute("pitch coarse", "osc2_pitch", 0.0, 1.0, ONE_OSCILLATOR, two_sided=True),
+    # (the second oscillator alone, which has a pitch of its own)
+    Attribute("pitch coarse", "osc2_pitch", 0.0, 1.0, {"osc_mix": (1.0, 1.0)}, two_sided=True),
     Attribute("reverb wet", "reverb_wet", 0.0, 1.0, {"reverb_roomsize": (0.4, 0.9)}),
 )  # fmt: skip
 # what every preset draws: two oscillators that are no noise, their mixture, and a filter half open
@@ -94,7 +94,7 @@ def preset(attribute: Attribute, number: int, seed: int, attempt: int = 0) -> sy
     return drawn
 
 
-def turned(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarray:
+def turned(attribute: Attribute, number: int, steps: int) -> np.ndarray:
     """(steps,) values of the attribute's parameter, evenly from least to most.
 
     A two-sided one: from the middle to one end, upwards; every other preset takes the lower half.
@@ -111,9 +111,9 @@ def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarr
 
     Drawn again where one of them is silent; `PaperError` if that does not help.
     """
+    values = turned(attribute, number, steps)
     for attempt in range(TRIES):
         base = preset(attribute, number, seed, attempt)
-        values = turned(attribute, number, steps, seed)
         found = np.stack([synth.render(base | {attribute.parameter: v}) for v in values])
         if np.sqrt(np.mean(found**2, 1)).min() > SILENT:
             return found

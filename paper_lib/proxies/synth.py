@@ -24,11 +24,9 @@ RATE = 44_100
 BLOCK = 512  # samples that the plug-in makes at a time: part of the sound
 PLACES = ("/usr/lib/vst", "/usr/lib/x86_64-linux-gnu/vst", "/usr/lib/aarch64-linux-gnu/vst")
 NAME = "amsynth_vst.so"
+FOLDERS = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")  # where amsynth reads and writes
 
 Preset = dict[str, float]  # parameter -> 0 to 1; what is not named stands as amsynth begins
-
-
-FOLDERS = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")  # where amsynth reads and writes
 
 
 def plugin() -> Path:

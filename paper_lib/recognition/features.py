@@ -141,7 +141,7 @@ def embed_rows_of(
 def keeps_lower(profile: Profile, kind: str) -> bool:
     """Does a later notebook of this run go on from half-way up?
 
-    Notebooks 03, A2 and 13 to 17 from the lower half of the encoder, 09 and 17 from log-mel.
+    Notebooks 03, A2, 13 to 15 and 17 from the lower half of the encoder, 09 and 17 from log-mel.
     """
     upper = profile.upper_epochs > 0 or profile.recipe_epochs > 0
     return {"frozen": upper, "logmel": profile.peer_epochs > 0}.get(kind, False)

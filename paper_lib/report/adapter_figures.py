@@ -170,15 +170,14 @@ def knob_errors(table: pd.DataFrame, human: float) -> plt.Figure:
     """
     pairs = list(dict.fromkeys(zip(table.effect, table.knob, strict=True)))
     place = {pair: -i for i, pair in enumerate(pairs)}
-    systems = dict.fromkeys(table.system)
+    systems = list(dict.fromkeys(table.system))
     looks = (("0.6", "|"), ("#56B4E9", "<"), ("#E69F00", "^"), ("#0072B2", "o"), ("#D55E00", "s"))
     figure, axis = plt.subplots(figsize=(9, 9.5), constrained_layout=True)
-    for (system, part), (color, marker) in zip(
-        table.groupby("system", sort=False), looks[: len(systems)], strict=True
-    ):
+    for i, (system, (color, marker)) in enumerate(zip(systems, looks[: len(systems)], strict=True)):
+        part = table[table.system == system]
         # (a little apart, so that intervals can be told; the guess a tall tick in the middle)
         tick = marker == "|"
-        beside = 0 if tick else 0.17 * (list(systems).index(system) - len(systems) / 2)
+        beside = 0 if tick else 0.17 * (i - len(systems) / 2)
         y = [place[pair] - beside for pair in zip(part.effect, part.knob, strict=True)]
         if not tick:
             axis.hlines(y, part.lo, part.hi, color=color, lw=1.2, alpha=0.7)
