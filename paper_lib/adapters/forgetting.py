@@ -147,7 +147,7 @@ class General:
         self.audio, self.lower = self.audio.to(device), self.lower.to(device)
         self.spread = self.spread.to(device)
 
-    def crops(self, step: int, frames: int, many: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    def crops(self, step: int, frames: int, many: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """(many, channels, frames) half-way up, and the samples that they are of."""
         rng, hop = generator_for(0, "general", step), self.pretrained.hop
         rows = rng.integers(len(self.lower), size=many)
@@ -170,7 +170,7 @@ class General:
         100 x squared error + STFT distance, through the decoder as it is; attention has no past
         before the crop.
         """
-        lower, x = self.crops(step, min(50, self.lower.shape[-1]), 4)
+        lower, x = self.crops(step, min(50, self.lower.shape[-1]))
         y = reconstruction.rebuilt(self.network, encoder(lower))[..., : x.shape[-1]]
         return 100 * (y - x).square().mean() + reconstruction.stft_distance(x, y)
 

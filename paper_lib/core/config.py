@@ -197,6 +197,11 @@ class Proxies:
 
     ranking_presets: Positive = 10  # of each sound attribute
     ranking_steps: Annotated[int, Field(ge=3)] = 20  # in which its parameter is turned up
+    proxy_presets: Annotated[int, Field(ge=100)] = 4000  # drawn, that are heard
+    proxy_by_hand: Count = 600  # made by hand, at most (0: all)
+    proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders
+    proxy_epochs: Positive = 40  # of each
+    proxy_seeds: Positive = 3  # trainings of each
 
 
 @dataclass(frozen=True, config=STRICT)

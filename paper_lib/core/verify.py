@@ -46,6 +46,10 @@ TOLERANCES = {
     "table_levels": 0.08,
     "table_ranking": 0.05,  # (of nearly equal distances the last bit decides the order)
     "table_ranking_change": 0.05,
+    "table_preset_encoders": 0.08,
+    "figure_preset_encoders": 0.08,
+    "table_preset_growth": 0.08,
+    "figure_preset_growth": 0.08,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows
@@ -56,7 +60,13 @@ LOOSE = re.compile(
 )
 CURVES = {"figure_1_training": "model", "table_rates": "model", "table_recipes": "recipe"}
 # only what the points, or the rows, stand for is compared
-MAPS = ("figure_2_tsne", "figure_precision_recall", "figure_confusions", "figure_said_and_true")
+MAPS = (
+    "figure_2_tsne",
+    "figure_precision_recall",
+    "figure_confusions",
+    "figure_said_and_true",
+    "figure_preset_map",
+)
 
 # of what is not everywhere: plugins and data sets that one may have or not
 OPTIONAL = ("table_ladspa.csv", "table_ladspa.md", "table_recorded.csv", "table_recorded.md")

@@ -1,6 +1,7 @@
 """What the paper on neural proxies for synthesizers states, and what amsynth says to it.
 
-Notebook 18: its Section 4, on which representations rank sounds well.
+Notebook 18: its Section 4, on which representations rank sounds well. Notebook 19: Sections 3, 5
+and 6, on preset encoders.
 """
 
 from __future__ import annotations
@@ -11,6 +12,34 @@ import pandas as pd
 
 from .claims import Finding, claim, holds, judged
 
+# Table 1: numbers, switches, choices
+PARAMETERS = {"Dexed": (92, 0, 8), "Diva": (100, 22, 51), "TAL-NM": (48, 3, 8)}
+# Table 2: millions of weights, for the three in that order
+WEIGHTS = {
+    "MLP-OH": (4.9, 5.4, 4.8),
+    "HN-OH": (6.2, 6.4, 6.1),
+    "HN-PT": (6.0, 8.4, 4.7),
+    "HN-PTGRU": (7.1, 7.2, 7.1),
+    "TFM": (4.8, 4.9, 4.8),
+}
+# Tables 3 and 4, Diva, which like amsynth is virtual analog: MRR and L1, among 4096 presets
+DIVA = {
+    "drawn": {
+        "MLP-OH": (0.216, 0.0734),
+        "HN-OH": (0.605, 0.0547),
+        "HN-PT": (0.561, 0.0645),
+        "HN-PTGRU": (0.628, 0.0531),
+        "TFM": (0.808, 0.0431),
+    },
+    "by hand": {
+        "MLP-OH": (0.065, 0.1277),
+        "HN-OH": (0.234, 0.0898),
+        "HN-PT": (0.212, 0.0912),
+        "HN-PTGRU": (0.317, 0.0782),
+        "TFM": (0.455, 0.0665),
+    },
+}
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -18,6 +47,7 @@ class Stated:
 
     order: tuple[str, ...] = ("mel128", "mfcc40", "mSTFT")  # its hand-made rows, best first
     well: float = 0.95  # (our reading of "performed well"; its least on reverb wet is 0.976)
+    encoders: tuple[str, ...] = ("TFM", "HN-PTGRU", "HN-OH", "HN-PT", "MLP-OH")  # best first
 
 
 @dataclass(frozen=True)
@@ -94,3 +124,97 @@ def ledger(measured: Ranked, stated: Stated = Stated()) -> pd.DataFrame:
     """Its claims that this part can judge so far, a row each; the columns of notebook 07's."""
     claims = [_codecs, _order, _average, _reverb, _lfo, _pitch, _stable]
     return judged("neural proxies for synthesizers", stated, claims, measured)
+
+
+# --- preset encoders ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What notebook 19 measured: table_preset_encoders, _encoder_sizes and _preset_growth."""
+
+    table: pd.DataFrame
+    sizes: pd.DataFrame
+    growth: pd.DataFrame
+
+    def of(self, kind: str, column: str = "preset by sound") -> pd.Series:
+        """A score of each encoder, in the order that the paper found."""
+        part = self.table[self.table.presets == kind].set_index("encoder")
+        return part[column][list(Stated().encoders)]
+
+
+def _told(scores: pd.Series) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+@claim("proxy_sizes", "Table 2", "4.7 to 8.4 million weights, fifteen counts", "notebook 19, 4")
+def _sizes(s: Stated, m: Encoded) -> Finding:
+    away = (m.sizes.counted - m.sizes.published).abs()
+    return holds(bool((away < 0.051).all())), f"built anew: at most {away.max():.2f} million off"
+
+
+@claim("proxy_tfm", "Table 3", "TFM outperforms the others on synthetic presets", "MRR")
+def _tfm(s: Stated, m: Encoded) -> Finding:
+    mrr = m.of("drawn")
+    return holds(mrr.idxmax() == "TFM"), _told(mrr.sort_values(ascending=False))
+
+
+@claim("proxy_encoders", "Section 5.2", "followed by HN-PTGRU, HN-OH, HN-PT, MLP-OH", "MRR")
+def _encoders(s: Stated, m: Encoded) -> Finding:
+    mrr = m.of("drawn")
+    return holds(bool(mrr.is_monotonic_decreasing)), " > ".join(
+        mrr.sort_values(ascending=False).index
+    )
+
+
+@claim("proxy_tokens", "Section 5.2", "tokens side by side do worse than one-hot", "HN-PT, HN-OH")
+def _tokens(s: Stated, m: Encoded) -> Finding:
+    mrr = m.of("drawn")[["HN-PT", "HN-OH"]]
+    return holds(bool(mrr["HN-PT"] < mrr["HN-OH"])), _told(mrr)
+
+
+@claim("proxy_gru", "Section 5.2", "a BiGRU before the highway layers improves HN-PT", "MRR")
+def _gru(s: Stated, m: Encoded) -> Finding:
+    mrr = m.of("drawn")[["HN-PTGRU", "HN-PT"]]
+    return holds(bool(mrr["HN-PTGRU"] > mrr["HN-PT"])), _told(mrr)
+
+
+@claim("proxy_l1_mrr", "Section 5.2", "MRR and L1 go against each other", "rank correlation")
+def _l1_mrr(s: Stated, m: Encoded) -> Finding:
+    found = m.of("drawn").corr(m.of("drawn", "l1"), method="spearman")
+    return holds(found < 0), f"{found:.2f} over five encoders"
+
+
+@claim("proxy_by_hand", "Table 4", "MRR falls on hand-crafted presets, for all", "MRR")
+def _by_hand(s: Stated, m: Encoded) -> Finding:
+    change = m.of("by hand") / m.of("drawn") - 1
+    return holds(bool((change < 0).all())), (
+        f"{change.min():+.0%} to {change.max():+.0%} (Diva: -70% to -44%)"
+    )
+
+
+@claim("proxy_trend", "Section 6.2", "the order on hand-crafted presets is the same", "MRR")
+def _trend(s: Stated, m: Encoded) -> Finding:
+    hand, drawn = m.of("by hand"), m.of("drawn")
+    alike = list(hand.sort_values().index) == list(drawn.sort_values().index)
+    return holds(alike), " > ".join(hand.sort_values(ascending=False).index)
+
+
+@claim("proxy_tfm_by_hand", "Table 4", "TFM outperforms the others on them, too", "MRR")
+def _tfm_by_hand(s: Stated, m: Encoded) -> Finding:
+    mrr = m.of("by hand")
+    return holds(mrr.idxmax() == "TFM"), _told(mrr.sort_values(ascending=False))
+
+
+@claim("proxy_more", "Section 7.1", "returns of more presets diminish (10 M over 2.5 M)", "MRR")
+def _more(s: Stated, m: Encoded) -> Finding:
+    part = m.growth[(m.growth.encoder == "TFM") & (m.growth.presets == "drawn")]
+    gains = part.mrr.diff().dropna()
+    told = ", ".join(f"{n}: {v:.3f}" for n, v in zip(part.training, part.mrr, strict=True))
+    return holds(gains.iloc[-1] < gains.iloc[0]), f"TFM with so many presets: {told}"
+
+
+def ledger_of_encoders(measured: Encoded, stated: Stated = Stated()) -> pd.DataFrame:
+    """Its claims on preset encoders, a row each; the columns of notebook 07's."""
+    claims = [_sizes, _tfm, _encoders, _tokens, _gru, _l1_mrr, _by_hand, _trend, _tfm_by_hand]
+    return judged("neural proxies for synthesizers", stated, [*claims, _more], measured)

@@ -114,7 +114,8 @@ def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarr
     values = turned(attribute, number, steps)
     for attempt in range(TRIES):
         base = preset(attribute, number, seed, attempt)
-        found = np.stack([synth.render(base | {attribute.parameter: v}) for v in values])
+        with synth.player() as play:
+            found = np.stack([play(base | {attribute.parameter: v}) for v in values])
         if np.sqrt(np.mean(found**2, 1)).min() > SILENT:
             return found
     raise PaperError(f"{attribute.name}, preset {number}: silent in each of {TRIES} draws.")

@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import unittest.mock
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +59,66 @@ def parameters() -> list[str]:
 def render(preset: Preset, note: int = 57, held: float = 2.0, seconds: float = 3.0) -> np.ndarray:
     """Play one note: (samples,) float32 at 44.1 kHz, the mean of both channels.
 
-    note: MIDI (57: 220 Hz); held: seconds until it is let go. Every call loads the plug-in anew:
-    one that has played before is not in the state in which it began, and renders something else.
+    note: MIDI (57: 220 Hz); held: seconds until it is let go.
+    """
+    with player() as play:
+        return play(preset, note, held, seconds)
+
+
+@contextlib.contextmanager
+def player() -> Iterator[Callable[..., np.ndarray]]:
+    """`render`, for many sounds: the plug-in is loaded once, which takes longer than to play.
+
+    One that has played is not in the state in which it began, and renders something else. So each
+    sound is made in a fork of this process, whose plug-in is as it was loaded.
     """
     path = plugin()
     with _apart():
         engine, synth = _fresh(path)
-        try:
-            index = {one["name"]: one["index"] for one in synth.get_parameters_description()}
-            for name, value in preset.items():
+        index = {one["name"]: one["index"] for one in synth.get_parameters_description()}
+
+        def play(
+            preset: Preset, note: int = 57, held: float = 2.0, seconds: float = 3.0
+        ) -> np.ndarray:
+            for name in preset:
                 if name not in index:
                     raise PaperError(f"amsynth has no parameter {name!r}: {', '.join(index)}.")
-                synth.set_parameter(index[name], float(value))
-            synth.add_midi_note(note, 100, 0.0, held)
-            engine.load_graph([(synth, [])])
-            engine.render(seconds)
-            return engine.get_audio().mean(0).astype(np.float32)
+
+            def sound() -> bytes:
+                for name, value in preset.items():
+                    synth.set_parameter(index[name], float(value))
+                synth.add_midi_note(note, 100, 0.0, held)
+                engine.load_graph([(synth, [])])
+                engine.render(seconds)
+                return engine.get_audio().mean(0).astype(np.float32).tobytes()
+
+            return np.frombuffer(_in_a_fork(sound), np.float32)
+
+        try:
+            yield play
         finally:
             # the library is unloaded with the last that holds it, and its noise begins anew: so
             # neither this frame nor a kept exception may hold one
+            del play
             engine = synth = None
+
+
+def _in_a_fork(work: Callable[[], bytes]) -> bytes:
+    """What `work` returns in a copy of this process, which ends with it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException), os.fdopen(writing, "wb") as file:
+            file.write(work())
+            file.flush()
+            os._exit(0)
+        os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        found = file.read()
+    if os.waitpid(child, 0)[1]:
+        raise PaperError("amsynth ended while it played a preset: run the same command again.")
+    return found
 
 
 def _fresh(path: Path) -> tuple[Any, Any]:

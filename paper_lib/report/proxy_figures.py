@@ -16,3 +16,57 @@ def ranking(table: pd.DataFrame) -> plt.Figure:
     axis.set(xlabel="", ylabel="")
     axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=40, ha="right")
     return figure
+
+
+KINDS = {"drawn": ("drawn at random", "#0072B2", "o"), "by hand": ("made by hand", "#D55E00", "s")}
+
+
+def encoders(table: pd.DataFrame) -> plt.Figure:
+    """Mean reciprocal rank of each encoder on both kinds of presets.
+
+    table: encoder (one is "chance"), presets, preset by sound, lo, hi.
+    """
+    names = [name for name in dict.fromkeys(table.encoder) if name != "chance"]
+    figure, axis = plt.subplots(figsize=(9, 4), constrained_layout=True)
+    for shift, (kind, (label, color, marker)) in zip((-0.08, 0.08), KINDS.items(), strict=True):
+        part = table[table.presets == kind].set_index("encoder").loc[names]
+        places = [i + shift for i in range(len(names))]
+        axis.vlines(places, part.lo, part.hi, color=color, lw=1.5)
+        axis.scatter(places, part["preset by sound"], color=color, marker=marker, s=60, label=label)
+    guess = table[table.encoder == "chance"]["preset by sound"].iloc[0]
+    axis.axhline(guess, color="0.5", ls="--", lw=1)
+    axis.text(len(names) - 0.5, guess, "a guess", va="bottom", ha="right", fontsize=10)
+    axis.set(ylabel=f"mean reciprocal rank among {table.pool.iloc[0]}", xlim=(-0.5, len(names) - 0.5),
+             ylim=(0, None))  # fmt: skip
+    axis.set_xticks(range(len(names)), names)
+    axis.legend(fontsize=10)
+    return figure
+
+
+def preset_map(points: pd.DataFrame) -> plt.Figure:
+    """Sounds on a map of two dimensions. points: x, y, presets."""
+    figure, axis = plt.subplots(figsize=(7, 5), constrained_layout=True)
+    for kind, (label, color, marker) in KINDS.items():
+        part = points[points.presets == kind]
+        axis.scatter(part.x, part.y, s=14, color=color, marker=marker, alpha=0.6, label=label, lw=0)
+    axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+    axis.legend(fontsize=10)
+    return figure
+
+
+def growth(table: pd.DataFrame) -> plt.Figure:
+    """What more training presets buy. table: encoder, presets, training, mrr, lo, hi."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, constrained_layout=True)
+    looks = {"MLP-OH": ("0.35", "o"), "TFM": ("#0072B2", "s")}
+    for axis, kind in zip(axes, KINDS, strict=True):
+        for name, part in table[table.presets == kind].groupby("encoder", sort=False):
+            color, marker = looks[name]
+            axis.fill_between(part.training, part.lo, part.hi, color=color, alpha=0.15, lw=0)
+            axis.plot(part.training, part.mrr, color=color, marker=marker, label=name)
+        counts = sorted(set(table.training))
+        axis.set(title=KINDS[kind][0], xscale="log", xlabel="presets of the training")
+        axis.set_xticks(counts, [f"{n:,}" for n in counts])
+        axis.minorticks_off()
+    axes[0].set_ylabel("mean reciprocal rank (95 % interval)")
+    axes[0].legend(fontsize=10)
+    return figure

@@ -1,0 +1,262 @@
+"""Presets of a synthesizer, drawn and made by hand, and what is heard of them. Notebook 19.
+
+Section 3.1 of the synthesizers' paper: a preset is a vector of numbers, switches and choices
+(Eq. 1). A row here holds the numbers and switches first, 0 to 1, then the choices, 0, 1, 2, ...
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core import machine, parallel, paths, stages
+from ..core.config import Profile
+from ..core.errors import PaperError
+from ..core.random import generator_for
+from . import synth
+
+BANKS = Path("/usr/share/amsynth/banks")  # of presets that people made
+NOTE, HELD, SECONDS = 60, 2.0, 4.0  # what every preset plays (the paper: the same, of 5 seconds)
+QUIET, LOUD = 0.005, 0.5  # RMS between which a sound is used
+TRIES = 50  # presets that are drawn until one is heard
+A_PART = 50  # presets that a worker plays at a time
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter, with its range in the units of amsynth's banks."""
+
+    name: str
+    least: float = 0.0
+    most: float = 1.0
+    steps: int = 0  # values it can have, evenly spaced (0: any)
+    choices: tuple[int, ...] = ()  # of these one (empty: a number)
+    default: float = 0.0  # where a bank does not name it
+
+
+NUMBERS = (
+    *(Parameter(f"{what}_{stage}", 0, 1.0 if stage == "sustain" else 2.5)
+      for what in ("amp", "filter") for stage in ("attack", "decay", "sustain", "release")),
+    Parameter("filter_resonance", 0, 0.97),
+    Parameter("filter_env_amount", -16, 16),
+    Parameter("filter_cutoff", -0.5, 1.5),
+    Parameter("osc1_pulsewidth"),
+    Parameter("osc2_pulsewidth"),
+    Parameter("osc2_detune", -1, 1),
+    Parameter("osc2_pitch", -12, 12, steps=25),
+    Parameter("osc_mix", -1, 1),
+    Parameter("osc_mix_mode"),
+    Parameter("lfo_freq", 0, 7.5),
+    Parameter("freq_mod_amount", 0, 1.25992105),
+    Parameter("filter_mod_amount", -1, 1),
+    Parameter("amp_mod_amount", -1, 1),
+    Parameter("reverb_roomsize"),
+    Parameter("reverb_damp"),
+    Parameter("reverb_wet"),
+    Parameter("reverb_width"),
+    Parameter("distortion_crunch", 0, 0.9),
+)  # fmt: skip
+SWITCHES = (
+    Parameter("osc2_sync", 0, 1, steps=2),
+    Parameter("filter_slope", 0, 1, steps=2, default=1),
+)
+CHOICES = (
+    Parameter("osc1_waveform", 0, 4, choices=(0, 1, 2, 3, 4)),
+    Parameter("osc2_waveform", 0, 4, choices=(0, 1, 2, 3, 4)),
+    # (without noise and sample-and-hold, which the paper leaves out too: they never sound alike)
+    Parameter("lfo_waveform", 0, 6, choices=(0, 1, 2, 5, 6)),
+    Parameter("osc2_range", -3, 4, choices=(-3, -2, -1, 0, 1, 2, 3, 4)),
+    Parameter("filter_type", 0, 4, choices=(0, 1, 2, 3, 4)),
+    Parameter("freq_mod_osc", 0, 2, choices=(0, 1, 2)),
+)
+PARAMETERS = (*NUMBERS, *SWITCHES, *CHOICES)
+# the other seven stand as amsynth begins: master volume, what depends on the player's touch or on
+# the note before, and on how the filter follows the note
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a network has to know of a synthesizer's presets."""
+
+    numbers: int  # and switches
+    choices: tuple[int, ...]  # categories of each of the others
+
+    def __len__(self) -> int:
+        return self.numbers + len(self.choices)
+
+
+SPACE = Space(len(NUMBERS) + len(SWITCHES), tuple(len(one.choices) for one in CHOICES))
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+def drawn(rng: np.random.Generator) -> np.ndarray:
+    """(34,) float32, a preset at random: numbers evenly, choices alike (Section 3.1.2)."""
+    row = []
+    for one in PARAMETERS:
+        if one.choices:
+            row.append(rng.integers(len(one.choices)))
+        else:
+            row.append(rng.integers(one.steps) / (one.steps - 1) if one.steps else rng.random())
+    return np.array(row, np.float32)
+
+
+def played(row: np.ndarray) -> synth.Preset:
+    """What amsynth is to be set to."""
+    preset = {}
+    for one, value in zip(PARAMETERS, row, strict=True):
+        if one.choices:
+            value = (one.choices[int(value)] - one.least) / (one.most - one.least)
+        preset[one.name] = float(value)
+    return preset
+
+
+def read(bank: Path) -> list[np.ndarray]:
+    """The presets of one of amsynth's banks, as rows; without those that `drawn` cannot draw."""
+    rows = []
+    for text in bank.read_text(encoding="latin-1").split("<preset>")[1:]:
+        lines = (line.split() for line in text.splitlines())
+        values = {line[1]: float(line[2]) for line in lines if line[:1] == ["<parameter>"]}
+        row = [_place(one, values.get(one.name, one.default)) for one in PARAMETERS]
+        if None not in row:
+            rows.append(np.array(row, np.float32))
+    return rows
+
+
+def _place(one: Parameter, value: float) -> float | None:
+    if one.choices:
+        return one.choices.index(round(value)) if round(value) in one.choices else None
+    return min(1.0, max(0.0, (value - one.least) / (one.most - one.least)))
+
+
+def by_hand(most: int, seed: int) -> np.ndarray:
+    """(presets, 34): distinct ones of the banks that amsynth comes with, at most so many, drawn."""
+    banks = sorted(BANKS.glob("*bank"))
+    if not banks:
+        raise PaperError(f"no banks of presets lie in {BANKS}: install amsynth's package whole.")
+    rows = np.unique(np.stack([row for bank in banks for row in read(bank)]), axis=0)
+    order = generator_for(seed, "by hand").permutation(len(rows))
+    return rows[order[: most or None]]
+
+
+# --- what is heard --------------------------------------------------------------------------------
+
+
+@functools.cache
+def _mel() -> torch.nn.Module:
+    from torchaudio.transforms import MelSpectrogram  # (slow to import)
+
+    return MelSpectrogram(synth.RATE, 2048, hop_length=1024, n_mels=128)
+
+
+def embedding(sound: np.ndarray) -> np.ndarray:
+    """(samples,) at 44.1 kHz -> (128,): log-mel, its mean over time (notebook 18's mel128)."""
+    return torch.log(_mel()(torch.from_numpy(sound.copy())) + 1e-6).mean(1).numpy()
+
+
+def heard(sound: np.ndarray) -> bool:
+    return bool(QUIET < np.sqrt(np.mean(sound**2)) < LOUD)
+
+
+def play_drawn(numbers: range, seed: int) -> dict[str, np.ndarray]:
+    """Presets of these numbers, each drawn until it is heard: `presets` (n, 34), `sounds` (n, 128).
+
+    `tries`: how many were drawn, in all.
+    """
+    machine.make_deterministic(1)
+    rows, sounds, tries = [], [], 0
+    with synth.player() as play:
+        for number in numbers:
+            for attempt in range(TRIES):
+                row = drawn(generator_for(seed, "preset", number, attempt))
+                sound = play(played(row), NOTE, HELD, SECONDS)
+                if heard(sound):
+                    break
+            else:
+                raise PaperError(f"preset {number}: of {TRIES} that were drawn none is heard.")
+            rows.append(row)
+            sounds.append(embedding(sound))
+            tries += attempt + 1
+    return {"presets": np.stack(rows), "sounds": np.stack(sounds), "tries": np.array([tries])}
+
+
+def play_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Those of the presets that are heard, as `play_drawn` gives them."""
+    machine.make_deterministic(1)
+    with synth.player() as play:
+        sounds = [play(played(row), NOTE, HELD, SECONDS) for row in rows]
+    good = np.array([heard(sound) for sound in sounds])
+    found = [embedding(sound) for sound, use in zip(sounds, good, strict=True) if use]
+    empty = np.zeros((0, 128), np.float32)
+    return {
+        "presets": rows[good],
+        "sounds": np.stack(found) if found else empty,
+        "tries": np.array([len(rows)]),
+    }
+
+
+@dataclass(frozen=True)
+class Presets:
+    """Presets and the embeddings of their sounds."""
+
+    presets: np.ndarray  # (n, 34)
+    sounds: np.ndarray  # (n, 128)
+    tries: int  # that were drawn or read for them
+
+    def __len__(self) -> int:
+        return len(self.presets)
+
+
+def stage(profile: Profile) -> stages.Stage:
+    """data/<profile>/presets."""
+    own = {"drawn": profile.proxy_presets, "by_hand": profile.proxy_by_hand, "seed": profile.seed}
+    banks = sorted(BANKS.glob("*bank"))
+    inputs = {"amsynth": stages.digest(synth.plugin())}
+    inputs["banks"] = stages.digest([stages.digest(bank) for bank in banks])
+    folder = paths.data(profile.profile) / "presets"
+    return stages.Stage("presets", folder, own, inputs, threads=1)
+
+
+def make(profile: Profile) -> dict[str, Presets]:
+    """`drawn` and `by hand`: presets that are heard, with what is heard of them; kept."""
+    made = stage(profile)
+    with made.opened() as work:
+        if work:
+            found = {
+                "drawn": _played_all(work / "shards" / "drawn", _drawn_parts(profile), play_drawn),
+                "by_hand": _played_all(work / "shards" / "hand", _hand_parts(profile), play_rows),
+            }
+            for name, arrays in found.items():
+                np.savez(work / f"{name}.npz", **arrays)
+            made.finish(stages.array_digest(*(a for one in found.values() for a in one.values())))
+    both = {}
+    for name in ("drawn", "by_hand"):
+        arrays = np.load(made.folder / f"{name}.npz")
+        both[name.replace("_", " ")] = Presets(
+            arrays["presets"], arrays["sounds"], int(arrays["tries"].sum())
+        )
+    return both
+
+
+def _drawn_parts(profile: Profile) -> dict[str, tuple]:
+    ends = range(0, profile.proxy_presets, A_PART)
+    return {
+        f"{a:07d}": (range(a, min(a + A_PART, profile.proxy_presets)), profile.seed) for a in ends
+    }
+
+
+def _hand_parts(profile: Profile) -> dict[str, tuple]:
+    rows = by_hand(profile.proxy_by_hand, profile.seed)
+    return {f"{a:07d}": (rows[a : a + A_PART],) for a in range(0, len(rows), A_PART)}
+
+
+def _played_all(folder: Path, items: dict[str, tuple], work) -> dict[str, np.ndarray]:
+    # (in processes here, not on a cluster, whose workers may run it in threads)
+    files = parallel.shards(work, items, folder, f"{folder.name} presets")
+    each = [np.load(file) for file in files]
+    return {name: np.concatenate([one[name] for one in each]) for name in each[0].files}
