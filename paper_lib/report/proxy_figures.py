@@ -36,8 +36,8 @@ def encoders(table: pd.DataFrame) -> plt.Figure:
     guess = table[table.encoder == "chance"]["preset by sound"].iloc[0]
     axis.axhline(guess, color="0.5", ls="--", lw=1)
     axis.text(len(names) - 0.5, guess, "a guess", va="bottom", ha="right", fontsize=10)
-    axis.set(ylabel=f"mean reciprocal rank among {table.pool.iloc[0]}", xlim=(-0.5, len(names) - 0.5),
-             ylim=(0, None))  # fmt: skip
+    label = f"mean reciprocal rank among {table.pool.iloc[0]}"
+    axis.set(ylabel=label, xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
     axis.set_xticks(range(len(names)), names)
     axis.legend(fontsize=10)
     return figure
