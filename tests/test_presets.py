@@ -157,7 +157,7 @@ def test_the_wasserstein_distance_has_its_known_values():
     assert encoders.wasserstein(a, b) == 2
     cloud = np.random.default_rng(0).normal(size=(50, 3))
     assert encoders.wasserstein(cloud, cloud[::-1]) == 0
-    assert encoders.wasserstein(cloud, cloud + [3, 0, 4]) == pytest.approx(5)
+    assert encoders.wasserstein(cloud, cloud + np.array([3, 0, 4])) == pytest.approx(5)
 
 
 def made_up(many: int, seed: int) -> Presets:
