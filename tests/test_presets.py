@@ -93,8 +93,9 @@ def test_drawn_presets_are_their_numbers_own_and_fill_their_ranges():
 def test_a_part_that_is_played_alone_is_the_same_as_in_a_longer_one(amsynth):
     whole = presets.play_drawn(range(3), 0)
     last = presets.play_drawn(range(2, 3), 0)
-    for name in ("presets", "sounds"):
+    for name in ("presets", "sounds", "pictures"):
         assert np.array_equal(whole[name][2:], last[name]), name
+    assert np.allclose(whole["pictures"].mean(2), whole["sounds"], atol=0.15)  # (of four frames)
     assert whole["sounds"].shape == (3, 128) and np.isfinite(whole["sounds"]).all()
     silent = np.zeros((1, 34), np.float32)  # (no sustain, no decay: a click at most)
     assert len(presets.play_rows(np.concatenate([silent, whole["presets"][:1]]))["presets"]) == 1
@@ -117,6 +118,10 @@ def test_tokens_are_what_equation_5_says():
     assert torch.equal(out[0], 0.5 * tokens.of_numbers[0]) and not out[1].any()
     assert torch.equal(out[2], tokens.of_choices.weight[2])
     assert torch.equal(out[3], tokens.of_choices.weight[3 + 1])
+    sure = torch.tensor([[0.5, 0.0, 0, 0, 1, 0, 1]])
+    assert torch.allclose(tokens(sure)[0], out)
+    unsure = tokens(torch.tensor([[0.5, 0.0, 0.5, 0.5, 0, 0, 1]]))[0, 2]
+    assert torch.allclose(unsure, tokens.of_choices.weight[:2].mean(0))
     one_hot = encoders.OneHot(Space(2, (3, 2)))(torch.tensor([[0.5, 0.0, 2.0, 1.0]]))
     assert one_hot.tolist() == [[0.5, 0.0, 0, 0, 1, 0, 1]]
 
@@ -165,7 +170,8 @@ def made_up(many: int, seed: int) -> Presets:
     rng = np.random.default_rng(seed)
     rows = np.stack([presets.drawn(rng) for _ in range(many)])
     mixed = np.random.default_rng(9).normal(size=(rows.shape[1], 128))
-    return Presets(rows, np.tanh(rows @ mixed / 3).astype(np.float32), many)
+    sounds = np.tanh(rows @ mixed / 3).astype(np.float32)
+    return Presets(rows, sounds, np.zeros((0, 128, 43), np.float16), many)
 
 
 @pytest.mark.parametrize("name", encoders.NAMES)
@@ -177,7 +183,7 @@ def test_every_encoder_learns_a_sound_that_follows_its_preset(name):
     history = encoders.train(
         model, data, encoders.scaling(data), profile, Training(name, 0)
     ).history
-    assert history.validation_l1.iloc[-1] < 0.8 * history.validation_l1.iloc[0]
+    assert history.validation_l1.iloc[-1] < 0.9 * history.validation_l1.iloc[0]
     assert history.validation_mrr.max() > 3 * encoders.chance(40)
 
 

@@ -197,11 +197,12 @@ class Proxies:
 
     ranking_presets: Positive = 10  # of each sound attribute
     ranking_steps: Annotated[int, Field(ge=3)] = 20  # in which its parameter is turned up
-    proxy_presets: Annotated[int, Field(ge=100)] = 4000  # drawn, that are heard
-    proxy_by_hand: Count = 600  # made by hand, at most (0: all)
+    proxy_presets: Annotated[int, Field(ge=100)] = 3000  # drawn, that are heard
+    proxy_by_hand: Count = 1200  # made by hand, at most (0: all)
     proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders
     proxy_epochs: Positive = 40  # of each
     proxy_seeds: Positive = 3  # trainings of each
+    matching_epochs: Positive = 30  # of each estimator, and of the proxy on presets made by hand
 
 
 @dataclass(frozen=True, config=STRICT)

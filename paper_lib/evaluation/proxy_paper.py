@@ -1,7 +1,7 @@
 """What the paper on neural proxies for synthesizers states, and what amsynth says to it.
 
 Notebook 18: its Section 4, on which representations rank sounds well. Notebook 19: Sections 3, 5
-and 6, on preset encoders.
+and 6, on preset encoders. Notebook 20: Section 7, on sound matching.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .claims import Finding, claim, holds, judged
+from .claims import Claim, Finding, claim, holds, judged
 
 # Table 1: numbers, switches, choices
 PARAMETERS = {"Dexed": (92, 0, 8), "Diva": (100, 22, 51), "TAL-NM": (48, 3, 8)}
@@ -37,6 +37,26 @@ DIVA = {
         "HN-PT": (0.212, 0.0912),
         "HN-PTGRU": (0.317, 0.0782),
         "TFM": (0.455, 0.0665),
+    },
+}
+
+# Tables 5 and 6, Diva: what estimators of three loss schedules reach, on sounds of its own and on
+# notes of instruments (NSynth)
+_COLUMNS = ("num_l1", "bin_acc", "cat_acc", "stft", "mstft", "mel", "mfccd")
+MATCHED = {
+    "amsynth": {
+        "PLoss": dict(
+            zip(_COLUMNS, (0.117, 0.848, 0.364, 2.058, 1.984, 2.206, 2.318), strict=True)
+        ),
+        "Mix": dict(zip(_COLUMNS, (0.129, 0.845, 0.367, 1.779, 1.722, 1.825, 1.955), strict=True)),
+        "Switch": dict(
+            zip(_COLUMNS, (0.177, 0.765, 0.331, 1.811, 1.756, 1.815, 1.892), strict=True)
+        ),
+    },
+    "guitar": {
+        "PLoss": dict(zip(_COLUMNS[3:], (2.197, 2.132, 2.856, 3.763), strict=True)),
+        "Mix": dict(zip(_COLUMNS[3:], (1.912, 1.850, 2.392, 3.347), strict=True)),
+        "Switch": dict(zip(_COLUMNS[3:], (1.848, 1.773, 2.168, 3.224), strict=True)),
     },
 }
 
@@ -218,3 +238,64 @@ def ledger_of_encoders(measured: Encoded, stated: Stated = Stated()) -> pd.DataF
     """Its claims on preset encoders, a row each; the columns of notebook 07's."""
     claims = [_sizes, _tfm, _encoders, _tokens, _gru, _l1_mrr, _by_hand, _trend, _tfm_by_hand]
     return judged("neural proxies for synthesizers", stated, [*claims, _more], measured)
+
+
+# --- sound matching -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What notebook 20 measured: table_sound_matching, and gains over PLoss."""
+
+    table: pd.DataFrame
+    gains: pd.DataFrame  # domain, method, less, lo, hi
+
+    def of(self, domain: str, column: str) -> pd.Series:
+        """A column of the three schedules, read as the paper reads them."""
+        part = self.table[self.table.domain == domain].set_index("method")
+        return part[column][["PLoss", "Mix", "Switch"]]
+
+
+def _by_ear(domain: str, where: str) -> Claim:
+    @claim(
+        f"proxy_matching_{domain}",
+        "Section 7.2",
+        f"Mix and Switch outperform PLoss in auditory metrics, {where}",
+        "STFT, mSTFT, mel, MFCC",
+    )
+    def check(s: Stated, m: Matched) -> Finding:
+        better = {
+            name: sum(m.of(domain, c)[name] < m.of(domain, c)["PLoss"] for c in _COLUMNS[3:])
+            for name in ("Mix", "Switch")
+        }
+        return holds(min(better.values()) == 4), (
+            f"lower in {better['Mix']} (Mix) and {better['Switch']} (Switch) of 4; mel "
+            + _told(m.of(domain, "mel"))
+        )
+
+    return check
+
+
+@claim("proxy_matching_numbers", "Table 5", "PLoss has the least error of the numbers", "L1")
+def _matching_numbers(s: Stated, m: Matched) -> Finding:
+    error = m.of("amsynth", "num_l1")
+    return holds(error.idxmin() == "PLoss"), _told(error)
+
+
+@claim("proxy_matching_choices", "Table 5", "Switch is right in fewest choices (Diva)", "accuracy")
+def _matching_choices(s: Stated, m: Matched) -> Finding:
+    right = m.of("amsynth", "cat_acc")
+    return holds(right.idxmin() == "Switch"), _told(right)
+
+
+@claim("proxy_matching_domain", "Tables 5, 6", "other sounds are matched worse than own", "mel")
+def _matching_domain(s: Stated, m: Matched) -> Finding:
+    own, other = m.of("amsynth", "mel"), m.of("guitar", "mel")
+    return holds(bool((own < other).all())), f"{_told(own)}; guitar {_told(other)}"
+
+
+def ledger_of_matching(measured: Matched, stated: Stated = Stated()) -> pd.DataFrame:
+    """Its claims on sound matching, a row each; the columns of notebook 07's."""
+    claims = [_by_ear("amsynth", "in-domain"), _by_ear("guitar", "out-of-domain"),
+              _matching_numbers, _matching_choices, _matching_domain]  # fmt: skip
+    return judged("neural proxies for synthesizers", stated, claims, measured)

@@ -33,7 +33,7 @@ class OneHot(nn.Module):
 
     def __init__(self, space: Space):
         super().__init__()
-        self.space, self.width = space, space.numbers + sum(space.choices)
+        self.space, self.width = space, space.one_hot
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = self.space.numbers
@@ -45,7 +45,8 @@ class OneHot(nn.Module):
 class Tokenizer(nn.Module):
     """A vector a parameter (Eqs. 4 and 5): (n, parameters) -> (n, parameters, width).
 
-    A number's is its own vector times the number; a choice has one for each of its values.
+    A number's is its own vector times the number; a choice has one for each of its values. A preset
+    may also come with a probability for each value, (n, numbers + values): the mean of the vectors.
     """
 
     def __init__(self, space: Space, width: int):
@@ -60,7 +61,12 @@ class Tokenizer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = self.space.numbers
-        chosen = self.of_choices(x[:, n:].long() + self.starts)
+        if x.shape[1] > len(self.space):  # (as one-hot, or with a probability for each value)
+            parts = x[:, n:].split(list(self.space.choices), 1)
+            tables = self.of_choices.weight.split(list(self.space.choices))
+            chosen = torch.stack([p @ rows for p, rows in zip(parts, tables, strict=True)], 1)
+        else:
+            chosen = self.of_choices(x[:, n:].long() + self.starts)
         return torch.cat([x[:, :n, None] * self.of_numbers, chosen], 1)
 
 
@@ -322,7 +328,7 @@ def train(
         return {"validation_l1": float(l1(said, y[judged]).mean()), "validation_mrr": float(mrr)}
 
     # as many steps, and as many looks at the validation presets, whatever the share
-    longest = -(-len(rows["train"]) // size.batch)
+    longest = max(1, len(rows["train"]) // size.batch)
     steps = profile.proxy_epochs * longest
     optimiser = torch.optim.Adam(model.parameters(), lr=size.rate)
     plan = loop.Plan(

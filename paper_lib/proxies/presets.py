@@ -24,6 +24,7 @@ NOTE, HELD, SECONDS = 60, 2.0, 4.0  # what every preset plays (the paper: the sa
 QUIET, LOUD = 0.005, 0.5  # RMS between which a sound is used
 TRIES = 50  # presets that are drawn until one is heard
 A_PART = 50  # presets that a worker plays at a time
+PICTURES = 20_000  # drawn presets whose spectrograms are kept (11 kB each), for notebook 20
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class Space:
     def __len__(self) -> int:
         return self.numbers + len(self.choices)
 
+    @property
+    def one_hot(self) -> int:
+        """How many numbers a preset has, its choices written as one of many."""
+        return self.numbers + sum(self.choices)
+
 
 SPACE = Space(len(NUMBERS) + len(SWITCHES), tuple(len(one.choices) for one in CHOICES))
 
@@ -97,10 +103,10 @@ SPACE = Space(len(NUMBERS) + len(SWITCHES), tuple(len(one.choices) for one in CH
 
 def drawn(rng: np.random.Generator) -> np.ndarray:
     """(34,) float32, a preset at random: numbers evenly, choices alike (Section 3.1.2)."""
-    row = []
+    row: list[float] = []
     for one in PARAMETERS:
         if one.choices:
-            row.append(rng.integers(len(one.choices)))
+            row.append(int(rng.integers(len(one.choices))))
         else:
             row.append(rng.integers(one.steps) / (one.steps - 1) if one.steps else rng.random())
     return np.array(row, np.float32)
@@ -154,9 +160,19 @@ def _mel() -> torch.nn.Module:
     return MelSpectrogram(synth.RATE, 2048, hop_length=1024, n_mels=128)
 
 
+def log_mel(sound: np.ndarray) -> torch.Tensor:
+    """(samples,) at 44.1 kHz -> (128, frames): notebook 18's mel128."""
+    return torch.log(_mel()(torch.from_numpy(np.array(sound, np.float32))) + 1e-6)
+
+
 def embedding(sound: np.ndarray) -> np.ndarray:
-    """(samples,) at 44.1 kHz -> (128,): log-mel, its mean over time (notebook 18's mel128)."""
-    return torch.log(_mel()(torch.from_numpy(sound.copy())) + 1e-6).mean(1).numpy()
+    """(samples,) at 44.1 kHz -> (128,): log-mel, its mean over time."""
+    return log_mel(sound).mean(1).numpy()
+
+
+def picture(sound: np.ndarray) -> np.ndarray:
+    """(samples,) at 44.1 kHz -> (128, frames / 4) float16: log-mel, four frames a column."""
+    return torch.nn.functional.avg_pool1d(log_mel(sound), 4).numpy().astype(np.float16)
 
 
 def heard(sound: np.ndarray) -> bool:
@@ -164,12 +180,14 @@ def heard(sound: np.ndarray) -> bool:
 
 
 def play_drawn(numbers: range, seed: int) -> dict[str, np.ndarray]:
-    """Presets of these numbers, each drawn until it is heard: `presets` (n, 34), `sounds` (n, 128).
+    """Presets of these numbers, each drawn until it is heard.
 
-    `tries`: how many were drawn, in all.
+    Returns:
+        presets (n, 34), sounds (n, 128), pictures (n, 128, 43; of the first PICTURES presets
+        alone), and `tries`: how many were drawn in all.
     """
     machine.make_deterministic(1)
-    rows, sounds, tries = [], [], 0
+    rows, sounds, pictures, tries = [], [], [], 0
     with synth.player() as play:
         for number in numbers:
             for attempt in range(TRIES):
@@ -182,30 +200,42 @@ def play_drawn(numbers: range, seed: int) -> dict[str, np.ndarray]:
             rows.append(row)
             sounds.append(embedding(sound))
             tries += attempt + 1
-    return {"presets": np.stack(rows), "sounds": np.stack(sounds), "tries": np.array([tries])}
+            if number < PICTURES:
+                pictures.append(picture(sound))
+    return _arrays(rows, sounds, pictures, tries)
 
 
 def play_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
     """Those of the presets that are heard, as `play_drawn` gives them."""
     machine.make_deterministic(1)
     with synth.player() as play:
-        sounds = [play(played(row), NOTE, HELD, SECONDS) for row in rows]
-    good = np.array([heard(sound) for sound in sounds])
-    found = [embedding(sound) for sound, use in zip(sounds, good, strict=True) if use]
-    empty = np.zeros((0, 128), np.float32)
+        each = [play(played(row), NOTE, HELD, SECONDS) for row in rows]
+    good = [(row, sound) for row, sound in zip(rows, each, strict=True) if heard(sound)]
+    return _arrays(
+        [row for row, _ in good],
+        [embedding(sound) for _, sound in good],
+        [picture(sound) for _, sound in good],
+        len(rows),
+    )
+
+
+def _arrays(rows: list, sounds: list, pictures: list, tries: int) -> dict[str, np.ndarray]:
+    frames = int(SECONDS * synth.RATE / 1024 + 1) // 4
     return {
-        "presets": rows[good],
-        "sounds": np.stack(found) if found else empty,
-        "tries": np.array([len(rows)]),
+        "presets": np.array(rows, np.float32).reshape(-1, len(PARAMETERS)),
+        "sounds": np.array(sounds, np.float32).reshape(-1, 128),
+        "pictures": np.array(pictures, np.float16).reshape(-1, 128, frames),
+        "tries": np.array([tries]),
     }
 
 
 @dataclass(frozen=True)
 class Presets:
-    """Presets and the embeddings of their sounds."""
+    """Presets and what is heard of their sounds."""
 
     presets: np.ndarray  # (n, 34)
-    sounds: np.ndarray  # (n, 128)
+    sounds: np.ndarray  # (n, 128) embeddings
+    pictures: np.ndarray  # (n or fewer, 128, 43) float16
     tries: int  # that were drawn or read for them
 
     def __len__(self) -> int:
@@ -232,14 +262,17 @@ def make(profile: Profile) -> dict[str, Presets]:
                 "by_hand": _played_all(work / "shards" / "hand", _hand_parts(profile), play_rows),
             }
             for name, arrays in found.items():
-                np.savez(work / f"{name}.npz", **arrays)
+                for part, values in arrays.items():
+                    np.save(work / f"{name}_{part}.npy", values)
             made.finish(stages.array_digest(*(a for one in found.values() for a in one.values())))
     both = {}
     for name in ("drawn", "by_hand"):
-        arrays = np.load(made.folder / f"{name}.npz")
+        parts = ("presets", "sounds", "pictures", "tries")
+        read = {part: np.load(made.folder / f"{name}_{part}.npy", "r") for part in parts}
         both[name.replace("_", " ")] = Presets(
-            arrays["presets"], arrays["sounds"], int(arrays["tries"].sum())
-        )
+            np.array(read["presets"]), np.array(read["sounds"]), read["pictures"],
+            int(read["tries"].sum()),
+        )  # fmt: skip
     return both
 
 

@@ -70,3 +70,24 @@ def growth(table: pd.DataFrame) -> plt.Figure:
     axes[0].set_ylabel("mean reciprocal rank (95 % interval)")
     axes[0].legend(fontsize=10)
     return figure
+
+
+def matching(table: pd.DataFrame) -> plt.Figure:
+    """How far each method's matches are from their targets: one panel a kind of target.
+
+    table: domain, method, mel, lo, hi.
+    """
+    domains = list(dict.fromkeys(table.domain))
+    figure, axes = plt.subplots(1, len(domains), figsize=(11, 4), sharey=True,
+                                constrained_layout=True)  # fmt: skip
+    titles = {"amsynth": "sounds of amsynth", "guitar": "guitars"}
+    for axis, domain in zip(axes, domains, strict=True):
+        part = table[table.domain == domain].iloc[::-1]
+        networks = part.method.str.contains("PLoss|Mix|Switch").to_numpy()
+        places = range(len(part))
+        axis.hlines(places, part.lo, part.hi, color="0.4", lw=1.5)
+        axis.scatter(part.mel, places, s=60, zorder=3,
+                     color=["#0072B2" if yes else "#D55E00" for yes in networks])  # fmt: skip
+        axis.set_yticks(places, part.method)
+        axis.set(title=titles[domain], xlabel="log-mel distance, lower is nearer (95 %)")
+    return figure

@@ -1,0 +1,462 @@
+"""Sound matching: a network that says which preset makes a sound. Notebook 20.
+
+Section 7 of the synthesizers' paper. An estimator hears a spectrogram and answers with a preset. It
+learns from the parameters alone, or also from what a preset encoder says that its answer would be
+heard as.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.signal
+import torch
+from scipy.spatial.distance import cdist
+from torch import nn
+from torch.nn import functional as F
+
+from ..core import loop, machine, parallel, paths, stages
+from ..core.config import Profile
+from ..core.random import generator_for
+from ..evaluation import intervals, proxy_paper
+from ..recognition.optimisers import warm_cosine
+from ..sound import audio, effects, plucked, rendering
+from . import encoders, presets, synth
+from .encoders import Training
+from .presets import SPACE, Presets, Space
+
+PROXY = Training("TFM", 0)  # the encoder that says what an answer would be heard as
+LEVEL = (-6.0, 4.0)  # mean and deviation, about, of a log-mel spectrogram
+
+
+# --- the estimator --------------------------------------------------------------------------------
+
+
+class Estimator(nn.Module):
+    """Log-mel pictures (n, 128, frames) -> (n, numbers + values): a preset's logits, as one-hot.
+
+    Seven convolutions and two layers, a norm and a ReLU after each but the last (Section 7.1).
+    """
+
+    def __init__(self, space: Space = SPACE, width: int = 16):
+        super().__init__()
+        widths = [1, width, width, 2 * width, 2 * width, 4 * width, 4 * width, 4 * width]
+        strides = [2, 1, 2, 1, 2, 1, 2]
+        parts: list[nn.Module] = []
+        for (of, to), stride in zip(pairwise(widths), strides, strict=True):
+            parts += [nn.Conv2d(of, to, 3, stride, 1, bias=False), nn.BatchNorm2d(to), nn.ReLU()]
+        self.features = nn.Sequential(*parts, nn.AdaptiveAvgPool2d((8, 3)), nn.Flatten())
+        self.answer = nn.Sequential(
+            nn.Linear(24 * widths[-1], 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(),
+            nn.Linear(256, space.one_hot),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.features((x[:, None] - LEVEL[0]) / LEVEL[1]))
+
+
+def soft(logits: torch.Tensor, how: str, space: Space = SPACE) -> torch.Tensor:
+    """Logits -> a preset that a preset encoder reads, (n, numbers + values).
+
+    how: `soft`, a probability for each value of a choice; `hard`, the likeliest alone, through
+    which no gradient passes (as in the paper's released code); `straight`, the likeliest on the way
+    up and the probabilities' gradient on the way back. Switches likewise.
+    """
+    n, switches = space.numbers, len(presets.SWITCHES)
+    numbers, of_switches = logits[:, : n - switches].sigmoid(), logits[:, n - switches : n]
+    parts = [torch.stack([1 - of_switches[:, i].sigmoid(), of_switches[:, i].sigmoid()], 1)
+             for i in range(switches)]  # fmt: skip
+    parts += [p.softmax(1) for p in logits[:, n:].split(list(space.choices), 1)]
+    if how != "soft":
+        sure = [F.one_hot(p.argmax(1), p.shape[1]).to(p) for p in parts]
+        parts = [s + p - p.detach() if how == "straight" else s
+                 for s, p in zip(sure, parts, strict=True)]  # fmt: skip
+    chosen = [p[:, 1:] for p in parts[:switches]] + parts[switches:]
+    return torch.cat([numbers, *chosen], 1)
+
+
+def rows_of(logits: torch.Tensor, space: Space = SPACE) -> np.ndarray:
+    """Logits -> presets as rows, (n, parameters): the likeliest of each choice."""
+    sure = soft(logits, "hard", space)
+    picked = [p.argmax(1, True) for p in sure[:, space.numbers :].split(list(space.choices), 1)]
+    return torch.cat([sure[:, : space.numbers], *picked], 1).numpy().astype(np.float32)
+
+
+def parameter_loss(logits: torch.Tensor, rows: torch.Tensor, space: Space = SPACE) -> torch.Tensor:
+    """(): L1 of the numbers, cross-entropy of the switches, a hundredth of that of the choices."""
+    n, switches = space.numbers, len(presets.SWITCHES)
+    m = n - switches
+    numbers = (logits[:, :m].sigmoid() - rows[:, :m]).abs().mean()
+    of_switches = F.binary_cross_entropy_with_logits(logits[:, m:n], rows[:, m:n])
+    each = logits[:, n:].split(list(space.choices), 1)
+    of_choices = sum(F.cross_entropy(p, rows[:, n + i].long()) for i, p in enumerate(each))
+    return numbers + of_switches + 0.01 * of_choices
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Matching:
+    """One training of an estimator."""
+
+    schedule: str  # PLoss | Mix | Switch
+    choices: str = "hard"  # how the proxy reads its answer (`soft`)
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.schedule + ("" if self.choices == "hard" else f", {self.choices}")
+
+
+TRAININGS = (Matching("PLoss"), Matching("Mix"), Matching("Switch"), Matching("Switch", "straight"))
+
+
+def weights_at(schedule: str, progress: float) -> tuple[float, float]:
+    """Of the parameter loss and of the embedding loss, at 0 to 1 of a training.
+
+    In the first third the parameters alone; in the second the embedding comes in, and the
+    parameters go down to a half (Mix) or to nought (Switch).
+    """
+    if schedule == "PLoss":
+        return 1.0, 0.0
+    come = float(np.clip(3 * progress - 1, 0, 1))
+    return 1 - come * {"Mix": 0.5, "Switch": 1.0}[schedule], come
+
+
+# --- the proxy, on presets that people made -------------------------------------------------------
+
+
+def parts_by_hand(many: int) -> dict[str, np.ndarray]:
+    """Rows of the presets made by hand: 80, 10 and 10 of a hundred (they come in random order)."""
+    tenth = many // 10
+    return {
+        "train": np.arange(many - 2 * tenth),
+        "validation": np.arange(many - 2 * tenth, many - tenth),
+        "test": np.arange(many - tenth, many),
+    }
+
+
+def proxy(profile: Profile) -> stages.Stage:
+    """data/<profile>/matching/proxy: notebook 19's TFM, trained on with presets made by hand."""
+    before = stages.require(encoders.stage(profile, PROXY).folder, "19_preset_encoders")["content"]
+    own = {"epochs": profile.matching_epochs, "seed": profile.seed}
+    folder = paths.data(profile.profile) / "matching" / "proxy"
+    return stages.Stage("matching_proxy", folder, own, {"encoder": before}, threads=1)
+
+
+def trained_on(model: nn.Module, data: Presets, scale: tuple, profile: Profile) -> None:
+    """Train a preset encoder on, in place, with the presets made by hand, at a third of its rate.
+
+    The epoch with the least L1 on validation presets is kept, or none.
+    """
+    x, rows = torch.from_numpy(data.presets), parts_by_hand(len(data))
+    y = torch.from_numpy((data.sounds - scale[0]) / scale[1])
+    size = encoders.SIZES[profile.proxy_size]["TFM"]
+    heard = len(rows["train"]) // size.batch * size.batch
+    examples, per_epoch = loop.shuffled(rows["train"], size.batch, 0, "by hand", heard=heard)
+    judged = torch.from_numpy(rows["validation"])
+
+    def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+        return encoders.l1(model(x[part]), y[part]).mean()
+
+    def evaluate(model: nn.Module, epoch: int) -> dict:
+        with torch.inference_mode():
+            error = float(encoders.l1(model.eval()(x[judged]), y[judged]).mean())
+        return {"validation_l1": error, "minus": -error}
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=size.rate / 3)
+    steps = profile.matching_epochs * per_epoch
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, clip=1.0, score="minus")
+    schedule = warm_cosine(optimiser, steps, 0.1)
+    done = loop.train(loop.Task(model, examples, loss, [optimiser], [schedule], evaluate), plan)
+    model.load_state_dict(done.weights)
+
+
+def fit_proxy(profile: Profile) -> Path:
+    """Train the proxy on, if that has not been done; its folder."""
+    made = proxy(profile)
+    with made.opened() as work:
+        if work:
+            machine.make_deterministic(1)
+            data, model = presets.make(profile), first_proxy(profile)
+            trained_on(model, data["by hand"], encoders.scaling(data["drawn"]), profile)
+            torch.save(model.state_dict(), work / "weights.pt")
+            made.finish(stages.digest(work / "weights.pt"))
+    return made.folder
+
+
+def first_proxy(profile: Profile) -> nn.Sequential:
+    """Notebook 19's TFM as it was left."""
+    model = encoders.new(profile, "TFM")
+    folder = encoders.stage(profile, PROXY).folder
+    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    return model.eval()
+
+
+def load_proxy(profile: Profile) -> nn.Sequential:
+    """The same, trained on."""
+    model = encoders.new(profile, "TFM")
+    model.load_state_dict(torch.load(proxy(profile).folder / "weights.pt", weights_only=True))
+    return model.eval().requires_grad_(False)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def together(data: dict[str, Presets]) -> dict[str, Presets]:
+    """What estimators are trained, chosen and tested on: drawn and by hand, parts of 80-10-10.
+
+    Tests are of presets made by hand alone.
+    """
+    drawn, hand = data["drawn"], data["by hand"]
+    seen = len(drawn.pictures)
+    rows = {k: v[v < seen] for k, v in encoders.split(len(drawn)).items()}
+    parts = parts_by_hand(len(hand))
+
+    def joined(part: str) -> Presets:
+        pairs = [(drawn, rows[part])] * (part != "test") + [(hand, parts[part])]
+        join = lambda name: np.concatenate([getattr(one, name)[which] for one, which in pairs])
+        whole = join("presets")
+        return Presets(whole, join("sounds"), join("pictures"), len(whole))
+
+    return {part: joined(part) for part in rows}
+
+
+def stage(profile: Profile, training: Matching) -> stages.Stage:
+    """data/<profile>/matching/<schedule>_<choices>_<seed>."""
+    before = stages.require(proxy(profile).folder, "20_sound_matching")["content"]
+    own = asdict(training) | {"epochs": profile.matching_epochs, "profile_seed": profile.seed}
+    label = f"{training.schedule}_{training.choices}_{training.seed}"
+    folder = paths.data(profile.profile) / "matching" / label
+    sounds = stages.require(presets.stage(profile).folder, "19_preset_encoders")["content"]
+    return stages.Stage("matching", folder, own, {"proxy": before, "presets": sounds}, threads=1)
+
+
+def fit(profile: Profile, training: Matching) -> Path:
+    """Train one estimator, if that has not been done; its folder."""
+    made = stage(profile, training)
+    with made.opened() as work:
+        if work:
+            machine.make_deterministic(1)
+            data = presets.make(profile)
+            scale = encoders.scaling(data["drawn"])
+            torch.manual_seed(profile.seed + training.seed)
+            model = Estimator()
+            history = train(model, load_proxy(profile), together(data), scale, profile, training)
+            torch.save(model.state_dict(), work / "weights.pt")
+            history.to_csv(work / "history.csv", index=False)
+            made.finish(stages.digest(work / "weights.pt"))
+    return made.folder
+
+
+def train(
+    model: Estimator,
+    judge: nn.Module,
+    parts: dict[str, Presets],
+    scale: tuple[np.ndarray, np.ndarray],
+    profile: Profile,
+    training: Matching,
+) -> pd.DataFrame:
+    """Train `model` in place by the training's schedule; its history. The last epoch counts."""
+    heard, seen = parts["train"], parts["validation"]
+    x, rows = (torch.from_numpy(np.array(v, np.float32)) for v in (heard.pictures, heard.presets))
+    sounds = torch.from_numpy((heard.sounds - scale[0]) / scale[1])
+    batch = 64
+    whole = len(heard) // batch * batch
+    examples, per_epoch = loop.shuffled(
+        np.arange(len(heard)), batch, training.seed, "match", heard=whole
+    )
+    steps = profile.matching_epochs * per_epoch
+
+    def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
+        logits = model(x[part])
+        by_parameters, by_ear = weights_at(training.schedule, step / steps)
+        total = by_parameters * parameter_loss(logits, rows[part])
+        if by_ear:
+            said = judge(soft(logits, training.choices))
+            total = total + by_ear * encoders.l1(said, sounds[part]).mean()
+        return total
+
+    def evaluate(model: nn.Module, epoch: int) -> dict:
+        logits = answer(model, seen.pictures)
+        with torch.inference_mode():
+            said = judge(soft(logits, "hard"))
+        wanted = torch.from_numpy((seen.sounds - scale[0]) / scale[1])
+        return {
+            "validation_parameters": float(parameter_loss(logits, torch.from_numpy(seen.presets))),
+            "validation_l1": float(encoders.l1(said, wanted).mean()),
+        }
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=training.seed, clip=1.0)
+    schedule = warm_cosine(optimiser, steps, 0.05)
+    task = loop.Task(model, examples, loss, [optimiser], [schedule], evaluate)
+    return loop.train(task, plan).history
+
+
+@torch.inference_mode()
+def answer(model: nn.Module, pictures: np.ndarray) -> torch.Tensor:
+    """(n, numbers + values) logits."""
+    parts = torch.from_numpy(np.array(pictures, np.float32)).split(256)
+    return torch.cat([model.eval()(part) for part in parts])
+
+
+def load(profile: Profile, training: Matching) -> Estimator:
+    """A trained estimator."""
+    model = Estimator()
+    folder = stage(profile, training).folder
+    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    return model.eval()
+
+
+def fit_all(profile: Profile, trainings: tuple[Matching, ...]) -> pd.DataFrame:
+    """Every training, a core each; one row an epoch."""
+    fitted = parallel.each(fit, [(profile, one) for one in trainings], "estimators")
+    each = [
+        pd.read_csv(folder / "history.csv").assign(name=one.name)
+        for folder, one in zip(fitted, trainings, strict=True)
+    ]
+    return pd.concat(each, ignore_index=True)
+
+
+# --- how alike two sounds are ---------------------------------------------------------------------
+
+
+def distances(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Table 5's four of two sounds (samples,) at 44.1 kHz; lower is nearer.
+
+    Mean absolute differences: of log magnitudes at one resolution (`stft`), averaged over five
+    (`mstft`), of the log-mel spectrogram (`mel`), of 40 cepstral coefficients (`mfccd`).
+    """
+    a, b = (torch.from_numpy(np.array(x, np.float32)) for x in (one, other))
+    each = {size: float((_log_stft(a, size) - _log_stft(b, size)).abs().mean())
+            for size in (2048, 1024, 512, 256, 128)}  # fmt: skip
+    mels = presets.log_mel(one), presets.log_mel(other)
+    mfcc = [_cosines(40, 128) @ mel for mel in mels]
+    return {
+        "stft": each[2048],
+        "mstft": float(np.mean(list(each.values()))),
+        "mel": float((mels[0] - mels[1]).abs().mean()),
+        "mfccd": float((mfcc[0] - mfcc[1]).abs().mean()),
+    }
+
+
+def _log_stft(x: torch.Tensor, size: int) -> torch.Tensor:
+    window = torch.hann_window(size)
+    return torch.log(
+        torch.stft(x, size, size // 4, window=window, return_complex=True).abs() + 1e-3
+    )
+
+
+def _cosines(many: int, bands: int) -> torch.Tensor:
+    """(many, bands) orthonormal DCT-II."""
+    from torchaudio.functional import create_dct
+
+    return create_dct(many, bands, "ortho").T
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+def guitars(seed: int) -> tuple[list[str], np.ndarray]:
+    """Names, and (51, samples) at 44.1 kHz: sounds that no synthesizer preset made.
+
+    The note that presets play, plucked on a guitar, through each of the paper's chains (and none);
+    the players take turns. At a peak of 0.5.
+    """
+    samples, sounds, names = round(presets.SECONDS * synth.RATE), [], []
+    for i, chain in enumerate(effects.plan("paper50", include_dry=True)):
+        player, rng = plucked.PLAYERS[i % len(plucked.PLAYERS)], generator_for(seed, "target", i)
+        dry = plucked.note(presets.NOTE, presets.HELD, 0.8, player, rng)
+        dry = scipy.signal.fftconvolve(dry, plucked.body(player))[:samples]
+        dry = np.pad(0.3 * dry / np.abs(dry).max(), (0, samples - len(dry)))
+        wet = audio.to_float(rendering.render(audio.to_int16(dry), plucked.RATE, chain))
+        sounds.append(0.5 * wet / np.abs(wet).max())
+        names.append(effects.label(chain))
+    return names, np.stack(sounds).astype(np.float32)
+
+
+def play_all(rows: np.ndarray) -> np.ndarray:
+    """(n, samples): the sounds of presets."""
+    items = [(rows[i : i + 10],) for i in range(0, len(rows), 10)]
+    return np.concatenate(parallel.each(_play, items, "matches played"))
+
+
+def _play(rows: np.ndarray) -> np.ndarray:
+    machine.make_deterministic(1)
+    with synth.player() as play:
+        return np.stack([
+            play(presets.played(row), presets.NOTE, presets.HELD, presets.SECONDS) for row in rows
+        ])  # fmt: skip
+
+
+def nearest(sounds: np.ndarray, among: Presets, scale: tuple) -> np.ndarray:
+    """The search that needs no network: rows of the presets whose sounds are nearest (L1).
+
+    sounds: (n, 128) embeddings of targets; among: as many renderings as the proxy learned from.
+    """
+    a, b = ((x - scale[0]) / scale[1] for x in (sounds, among.sounds))
+    return among.presets[cdist(a, b, "cityblock").argmin(1)]
+
+
+def parameters_right(said: np.ndarray, rows: np.ndarray, space: Space = SPACE) -> dict[str, float]:
+    """Table 5's first three: L1 of the numbers, share right of switches and of choices."""
+    m = space.numbers - len(presets.SWITCHES)
+    return {
+        "num_l1": float(np.abs(said[:, :m] - rows[:, :m]).mean()),
+        "bin_acc": float((said[:, m : space.numbers] == rows[:, m : space.numbers]).mean()),
+        "cat_acc": float((said[:, space.numbers :] == rows[:, space.numbers :]).mean()),
+    }
+
+
+def ends(profile: Profile, values: np.ndarray) -> tuple[float, float]:
+    """Of the 95 % interval of a mean over targets, (n,)."""
+    return intervals.of_mean(values[None], np.arange(len(values)), profile.bootstrap, profile.seed)
+
+
+def judged(
+    profile: Profile, heard: np.ndarray, said: dict[str, np.ndarray], rows: np.ndarray | None = None
+) -> pd.DataFrame:
+    """A row a method and target: the distances of its match; where `rows` are known, parameters.
+
+    heard: (n, samples) targets; said: method -> presets, (n, parameters).
+    """
+    found = []
+    for name, answers in said.items():
+        for i, sound in enumerate(play_all(answers)):
+            row = {"method": name, "target": i} | distances(sound, heard[i])
+            if rows is not None:
+                row |= parameters_right(answers[i : i + 1], rows[i : i + 1])
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
+    """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mel` over targets."""
+    rows = []
+    for (domain, name), part in each.groupby(["domain", "method"], sort=False):
+        lo, hi = ends(profile, part.mel.to_numpy())
+        means = part.drop(columns=["domain", "method", "target"]).mean()
+        published = proxy_paper.MATCHED[domain].get(name, {}).get("mel", np.nan)
+        row = {"domain": domain, "method": name, "targets": len(part)} | dict(means)
+        rows.append(row | {"lo": lo, "hi": hi, "mel published": published})
+    return pd.DataFrame(rows)
+
+
+def gains(profile: Profile, each: pd.DataFrame, over: str = "PLoss") -> pd.DataFrame:
+    """A row a domain and method: `mel` less than that of `over`, paired by target; lo, hi."""
+    rows = []
+    for domain, part in each.groupby("domain", sort=False):
+        wide = part.pivot(index="target", columns="method", values="mel")
+        for name in dict.fromkeys(part.method):
+            if name != over:
+                gap = (wide[over] - wide[name]).to_numpy()
+                lo, hi = ends(profile, gap)
+                rows.append({"domain": domain, "method": name, "less": gap.mean(),
+                             "lo": lo, "hi": hi})  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,157 @@
+"""Which preset makes a sound: a gradient through choices, losses and distances of known values."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from paper_lib.core import config
+from paper_lib.evaluation import proxy_paper
+from paper_lib.proxies import encoders, matching, presets, synth
+from paper_lib.proxies.matching import Matching
+from paper_lib.proxies.presets import SPACE, Presets
+
+NUMBERS, SWITCHES = len(presets.NUMBERS), len(presets.SWITCHES)
+
+
+def logits_of(rows: np.ndarray, sure: float = 30.0) -> torch.Tensor:
+    """The logits of an estimator that is sure of these presets."""
+    x = encoders.OneHot(SPACE)(torch.from_numpy(rows))
+    numbers = torch.logit(x[:, :NUMBERS].double(), eps=1e-9).float()
+    return torch.cat([numbers, (x[:, NUMBERS:] - 0.5) * 2 * sure], 1)
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([presets.drawn(rng) for _ in range(64)])
+
+
+def test_a_sure_answer_is_read_back_as_its_preset_and_costs_nothing(rows):
+    logits = logits_of(rows)
+    assert np.allclose(matching.rows_of(logits), rows, atol=1e-5)
+    assert matching.parameter_loss(logits, torch.from_numpy(rows)) < 1e-4
+    for how in ("hard", "soft", "straight"):
+        one_hot = encoders.OneHot(SPACE)(torch.from_numpy(rows))
+        assert torch.allclose(matching.soft(logits, how), one_hot, atol=1e-4), how
+
+
+def test_of_all_ways_to_read_a_choice_only_the_hard_one_stops_the_gradient(rows):
+    torch.manual_seed(0)
+    model = encoders.new(config.load("tiny"), "TFM")
+    given = torch.randn(8, SPACE.one_hot)
+    said, moved = {}, {}
+    for how in ("hard", "soft", "straight"):
+        logits = given.clone().requires_grad_()
+        said[how] = model(matching.soft(logits, how))
+        said[how].square().sum().backward()
+        moved[how] = logits.grad[:, NUMBERS:].abs().sum().item()  # switches and choices
+        assert logits.grad[:, :NUMBERS].abs().sum() > 0
+    assert moved["hard"] == 0 < min(moved["soft"], moved["straight"])
+    assert torch.allclose(said["hard"], said["straight"], atol=1e-5)  # (the same on the way up)
+    assert not torch.allclose(said["hard"], said["soft"], atol=1e-3)
+    as_rows = torch.from_numpy(matching.rows_of(given))
+    assert torch.allclose(said["hard"], model(as_rows), atol=1e-5)  # one encoder, two ways to ask
+
+
+def test_the_losses_take_turns_as_the_paper_says():
+    for schedule, end in (("PLoss", (1, 0)), ("Mix", (0.5, 1)), ("Switch", (0, 1))):
+        assert matching.weights_at(schedule, 0.3) == (1, 0)
+        assert matching.weights_at(schedule, 0.7) == pytest.approx(end)
+    assert matching.weights_at("Mix", 0.5) == pytest.approx((0.75, 0.5))
+
+
+def test_distances_are_nought_for_the_same_sound_and_grow_with_what_is_changed():
+    t = np.arange(2 * synth.RATE) / synth.RATE
+    tone = (0.3 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)
+    other = (0.3 * np.sin(2 * np.pi * 900 * t)).astype(np.float32)
+    assert set(matching.distances(tone, tone).values()) == {0.0}
+    near, far = matching.distances(tone, 0.8 * tone), matching.distances(tone, other)
+    assert all(0 < near[name] < far[name] for name in far)
+    loud = matching.distances(100 * tone, 200 * tone)  # (so loud that the floors do not count)
+    assert loud["mel"] == pytest.approx(2 * np.log(2), abs=0.1)  # power against power
+
+
+def test_guitars_play_the_presets_note_and_differ_by_their_chains():
+    names, sounds = matching.guitars(0)
+    assert names[0] == "dry" and len(set(names)) == len(sounds) == 51
+    assert np.allclose(np.abs(sounds).max(1), 0.5, atol=1e-3) and np.isfinite(sounds).all()
+    spectrum = np.abs(np.fft.rfft(sounds[0][: synth.RATE] * np.hanning(synth.RATE)))
+    pitch = 440 * 2 ** ((presets.NOTE - 69) / 12)
+    partial = np.flatnonzero(spectrum > 0.1 * spectrum.max())
+    assert np.abs(partial / pitch - np.round(partial / pitch)).max() < 0.04
+    again = matching.guitars(0)[1]
+    assert np.array_equal(again, sounds)
+
+
+def pictured(many: int, seed: int) -> Presets:
+    """Presets whose 'pictures' and 'sounds' can be computed from them."""
+    rng = np.random.default_rng(seed)
+    rows = np.stack([presets.drawn(rng) for _ in range(many)])
+    mixed = np.random.default_rng(9).normal(size=(rows.shape[1], 128))
+    sounds = (3 * np.tanh(rows @ mixed / 4) - 6).astype(np.float32)
+    pictures = np.repeat(sounds[..., None], 43, 2).astype(np.float16)
+    return Presets(rows, sounds, pictures, many)
+
+
+def test_an_estimator_learns_and_with_the_embedding_loss_sounds_nearer():
+    """The proxy is perfect here: it has learned the very map that made the sounds."""
+    data = {"drawn": pictured(600, 0), "by hand": pictured(100, 1)}
+    scale = encoders.scaling(data["drawn"])
+    profile = replace(config.load("tiny"), proxy_epochs=30, matching_epochs=9)
+    lesson = encoders.Training("TFM", 0)
+    torch.manual_seed(0)
+    judge = encoders.new(profile, "TFM")
+    done = encoders.train(judge, data["drawn"], scale, profile, lesson)
+    judge.load_state_dict(done.weights)
+    judge.eval().requires_grad_(False)
+    ends = {}
+    for training in (Matching("PLoss"), Matching("Switch", "straight")):
+        torch.manual_seed(1)
+        model = matching.Estimator(width=8)
+        history = matching.train(model, judge, matching.together(data), scale, profile, training)
+        ends[training.name] = history.iloc[-1]
+        assert history.validation_parameters.iloc[-1] < history.validation_parameters.iloc[0]
+    assert ends["Switch, straight"].validation_l1 < ends["PLoss"].validation_l1
+
+
+def test_tests_are_of_presets_that_nothing_was_trained_on():
+    data = {"drawn": pictured(100, 0), "by hand": pictured(50, 1)}
+    parts = matching.together(data)
+    assert [len(p) for p in parts.values()] == [80 + 40, 10 + 5, 5]
+    key = lambda one: {row.tobytes() for row in one.presets}
+    assert not key(parts["test"]) & (key(parts["train"]) | key(parts["validation"]))
+    assert not key(parts["train"]) & key(parts["validation"])
+    found = matching.nearest(data["drawn"].sounds[:3], data["drawn"], (0.0, 1.0))
+    assert np.array_equal(found, data["drawn"].presets[:3])
+
+
+def test_scores_of_parameters_and_gains_have_their_known_values(rows):
+    said = rows.copy()
+    said[:, 0] = 1 - said[:, 0]
+    said[:32, NUMBERS] = 1 - said[:32, NUMBERS]  # half of one of two switches
+    right = matching.parameters_right(said, rows)
+    assert right["num_l1"] == pytest.approx(np.abs(1 - 2 * rows[:, 0]).mean() / NUMBERS)
+    assert right["bin_acc"] == pytest.approx(0.75) and right["cat_acc"] == 1
+    each = pd.DataFrame([
+        {"domain": "guitar", "method": m, "target": i, "mel": value + i}
+        for m, value in (("PLoss", 2.0), ("Mix", 1.5)) for i in range(20)
+    ])  # fmt: skip
+    gain = matching.gains(config.load("tiny"), each).iloc[0]
+    assert (gain.less, gain.lo, gain.hi) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_the_ledger_of_matching_tells_right_from_wrong():
+    table = pd.DataFrame([
+        {"domain": domain, "method": method} | {
+            "num_l1": 0.1 + 0.01 * i, "cat_acc": 0.4 - 0.1 * i, "stft": v, "mstft": v, "mel": v,
+            "mfccd": v}
+        for domain, values in (("amsynth", (2, 1, 1)), ("guitar", (3, 3.5, 2)))
+        for i, (method, v) in enumerate(zip(("PLoss", "Mix", "Switch"), values, strict=True))
+    ])  # fmt: skip
+    measured = proxy_paper.Matched(table, pd.DataFrame())
+    verdict = proxy_paper.ledger_of_matching(measured).set_index("id").verdict
+    wrong = set(verdict.index[verdict == "differs"])
+    assert wrong == {"proxy_matching_guitar"} and len(verdict) == 5
