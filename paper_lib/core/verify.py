@@ -49,6 +49,10 @@ TOLERANCES = {
     "table_preset_encoders": 0.08,
     "figure_preset_encoders": 0.08,
     "table_preset_growth": 0.08,
+    "table_bridge": 0.08,
+    "figure_bridge": 0.08,
+    "table_orders": 0.25,  # (ten clips a pair)
+    "figure_orders": 0.25,
     "table_sound_matching": 0.15,
     "figure_sound_matching": 0.15,
     "figure_preset_growth": 0.08,

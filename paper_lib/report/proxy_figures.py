@@ -91,3 +91,34 @@ def matching(table: pd.DataFrame) -> plt.Figure:
         axis.set_yticks(places, part.method)
         axis.set(title=titles[domain], xlabel="log-mel distance, lower is nearer (95 %)")
     return figure
+
+
+def bridge(table: pd.DataFrame) -> plt.Figure:
+    """Macro-F1 of the direct answer and of the search. table: method, macro_f1, lo, hi."""
+    part = table.iloc[::-1]
+    figure, axis = plt.subplots(figsize=(9, 3.4), constrained_layout=True)
+    colors = ["#D55E00" if "head" in name else "#0072B2" for name in part.method]
+    axis.hlines(range(len(part)), part.lo, part.hi, color="0.4", lw=1.5)
+    axis.scatter(part.macro_f1, range(len(part)), color=colors, s=60, zorder=3)
+    axis.set_yticks(range(len(part)), part.method)
+    axis.set(xlabel="macro-F1, test recordings (95 % interval)")
+    return figure
+
+
+def orders(table: pd.DataFrame) -> plt.Figure:
+    """How often the order of two effects is found, over how unlike both orders sound.
+
+    table: pair, commutes, right, apart.
+    """
+    figure, axis = plt.subplots(figsize=(9, 4.2), constrained_layout=True)
+    for yes, color, marker, label in (
+        (True, "#8C8C8C", "X", "linear, the same at all times"),
+        (False, "#0072B2", "o", "all other pairs"),
+    ):
+        part = table[table.commutes == yes]
+        axis.scatter(part.apart, part.right, color=color, marker=marker, s=50, label=label)
+    axis.axhline(0.5, color="0.5", ls="--", lw=1)
+    axis.set(xlabel="distance between both orders (deviations)", ylabel="order found",
+             ylim=(-0.05, 1.05))  # fmt: skip
+    axis.legend(fontsize=10, loc="lower right")
+    return figure
