@@ -94,7 +94,7 @@ def test_without_the_synthesizer_there_is_one_sentence_and_the_rest_goes_on(monk
         ranking.scores(config.load("tiny"))
     books = notebooks.listing("all")
     rest = notebooks.playable(books)
-    assert {p.stem[:2] for p in set(books) - set(rest)} == set(notebooks.PARTS["proxies"])
+    assert {p.stem[:2] for p in set(books) - set(rest)} == set(notebooks.PLAYING)
     assert "left out: 18_attribute_ranking" in capsys.readouterr().out
     monkeypatch.undo()
     monkeypatch.setattr(synth, "NAME", "bash")  # (a file that is there)

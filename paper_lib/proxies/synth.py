@@ -30,18 +30,19 @@ Preset = dict[str, float]  # parameter -> 0 to 1; what is not named stands as am
 
 
 def plugin() -> Path:
-    """Where amsynth lies; `PaperError` if it, or its host, is not there."""
+    """Where amsynth lies; `PaperError` if it, or what plays it, is not there."""
     found = [Path(place) / NAME for place in PLACES if (Path(place) / NAME).exists()]
     if not found:
         raise PaperError(
             "Part IV plays amsynth, which is not here: make reproduce PART=proxies sets it up as "
             "root; otherwise install it (on Debian: apt-get install amsynth)."
         )
-    if importlib.util.find_spec("dawdreamer") is None:
-        raise PaperError(
-            "Part IV plays amsynth through DawDreamer, which is not here: make reproduce "
-            "PART=proxies installs it (pip install -r requirements-synth.lock)."
-        )
+    for package in ("dawdreamer", "umap"):  # (umap: notebook 19 alone)
+        if importlib.util.find_spec(package) is None:
+            raise PaperError(
+                f"Part IV needs {package}, which is not here: make reproduce PART=proxies "
+                "installs it (pip install -r requirements-synth.lock)."
+            )
     return found[0]
 
 
