@@ -51,7 +51,7 @@ def playable(books: list[Path]) -> list[Path]:
     needing = [p for p in books if p.stem[:2] in PLAYING]
     try:
         if needing:
-            synth.plugin()
+            synth.ready()
     except PaperError as problem:
         print(f"left out: {', '.join(p.stem for p in needing)}. {problem}", flush=True)
         return [p for p in books if p not in needing]

@@ -203,9 +203,7 @@ class Proxies:
     proxy_epochs: Positive = 40  # of each
     proxy_seeds: Positive = 3  # trainings of each
     matching_epochs: Positive = 30  # of each estimator, and of the proxy on presets made by hand
-    order_recordings: Positive = (
-        8  # test recordings that are heard behind two effects in both orders
-    )
+    order_recordings: Positive = 5  # test recordings heard behind two effects in both orders
 
 
 @dataclass(frozen=True, config=STRICT)

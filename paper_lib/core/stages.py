@@ -229,6 +229,17 @@ def require(folder: Path, notebook: str, **inputs: str) -> dict:
     return record
 
 
+def ready(made: Stage, notebook: str) -> dict:
+    """`require`, of a stage that has to be made with just this run's parameters and inputs."""
+    record = require(made.folder, notebook)
+    if not made.current():
+        raise PaperError(
+            f"the stage {made.folder.name} was made with other parameters or inputs than this "
+            f"run's: run notebook {notebook} again (or paper reproduce)."
+        )
+    return record
+
+
 def finished(profile: str) -> list[str]:
     """Every finished stage of a run."""
     home = paths.data(profile)

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..core import config, loop, machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition import features, head
@@ -28,7 +29,6 @@ from ..sound.effects import Chain
 
 PLACES = 3  # effects of a chain, at most
 EPOCHS = 60  # of a proxy
-LEAD = 3.0  # s of silence before an effect, so that it has run when the clip begins
 SHARES = {"train": 4, "test": 1}  # parts of the recordings that are heard in both orders
 
 
@@ -37,6 +37,11 @@ SHARES = {"train": 4, "test": 1}  # parts of the recordings that are heard in bo
 
 def as_places(chains: list[Chain]) -> np.ndarray:
     """(n, 39) float32: which effect stands in each of three places, as one of 13."""
+    if max(map(len, chains), default=0) > PLACES:
+        raise PaperError(
+            f"a chain here has {PLACES} effects at most: set chain_plan to paper50, and run "
+            "notebook 01 again."
+        )
     out = np.zeros((len(chains), PLACES, len(effects.NAMES)), np.float32)
     for row, chain in enumerate(chains):
         for place, name in enumerate(chain):
@@ -86,7 +91,7 @@ def embedded(clips: list[np.ndarray]) -> np.ndarray:
     return found.numpy().reshape(len(clips), -1)
 
 
-def beside(recording: corpus.Recording, profile: Profile, ordered: bool) -> dict[str, np.ndarray]:
+def beside(recording: corpus.Recording, profile: Profile, both: bool) -> dict[str, np.ndarray]:
     """What notebook 01 did not keep: `dry` (slices, 192), and of the first slice `ordered` (pairs,
     192), behind every two effects in either order, if asked for.
     """
@@ -94,12 +99,14 @@ def beside(recording: corpus.Recording, profile: Profile, ordered: bool) -> dict
     cut, rate = dry_clips(recording, profile), profile.render_rate
     low = [rendering.render(clean, rate, effects.DRY, audio.CODEC_RATE) for clean in cut]
     found = {"dry": embedded(low), "ordered": np.zeros((0, 0), np.float32)}
-    if ordered:
+    if both:
         wet = []
         for first, second in both_orders():
             # (one after the other: a chain refuses any order but the groups')
-            between = rendering.render(cut[0], rate, (first,), lead=LEAD)
-            wet.append(rendering.render(between, rate, (second,), audio.CODEC_RATE, LEAD))
+            between = rendering.render(cut[0], rate, (first,), lead=rendering.SETTLED)
+            wet.append(
+                rendering.render(between, rate, (second,), audio.CODEC_RATE, rendering.SETTLED)
+            )
         found["ordered"] = embedded(wet)
     return found
 
@@ -117,15 +124,16 @@ def make(profile: Profile, data: Dataset) -> dict[str, np.ndarray]:
     with made.opened() as work:
         if work:
             chosen = {name for split in SHARES for name in with_orders(profile, data, split)}
-            items = {r.name: (r, profile, r.name in chosen) for r in corpus.recordings(profile)}
-            parallel.shards(beside, items, work / "shards", "dry clips", profile.scheduler)
+            recordings = corpus.recordings(profile)
+            items = {f"{i:06d}": (r, profile, r.name in chosen) for i, r in enumerate(recordings)}
+            files = parallel.shards(beside, items, work / "shards", "dry clips", profile.scheduler)
             found = {}
-            for name in items:
-                shard = np.load(work / "shards" / f"{name}.npz")
-                found[f"dry/{name}"] = shard["dry"]
-                if name in chosen:
-                    found[f"ordered/{name}"] = shard["ordered"]
-            np.savez(work / "heard.npz", **found)
+            for recording, file in zip(recordings, files, strict=True):
+                with np.load(file) as shard:
+                    found[f"dry/{recording.name}"] = shard["dry"]
+                    if recording.name in chosen:
+                        found[f"ordered/{recording.name}"] = shard["ordered"]
+            np.savez(work / "heard.npz", allow_pickle=False, **found)
             made.finish(stages.array_digest(*found.values()))
     with np.load(made.folder / "heard.npz") as file:
         return dict(file)
@@ -180,8 +188,9 @@ def fit(heard: Pairs, seed: int, epochs: int = EPOCHS) -> Proxy:
         examples, per_epoch = loop.shuffled(np.arange(len(heard)), 64, seed, "bridge")
 
         def loss(model: Proxy, rows: np.ndarray, step: int) -> torch.Tensor:
-            said = model(dry[rows], chain[rows])
-            return ((said - wet[rows]) / model.scale).abs().mean()
+            device = model.scale.device
+            would = model(dry[rows].to(device), chain[rows].to(device))
+            return ((would - wet[rows].to(device)) / model.scale).abs().mean()
 
         optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
         steps = epochs * per_epoch
@@ -219,8 +228,9 @@ def without_it(
 ) -> list[Chain]:
     """The same, with the dry clips of other recordings, (m, d), tried in place of its own."""
     would = said(model, guitars, candidates).reshape(-1, tested.wet.shape[1])
-    scale = model.scale.numpy()
-    nearest = cdist(tested.wet / scale, would / scale, "cityblock").argmin(1)
+    scale, nearest = model.scale.numpy(), []
+    for some in np.array_split(tested.wet / scale, -(-len(tested) // 64)):  # (a matrix that fits)
+        nearest += list(cdist(some, would / scale, "cityblock").argmin(1))
     return [candidates[i % len(candidates)] for i in nearest]
 
 
@@ -228,20 +238,34 @@ def without_it(
 
 METHODS = {
     "head": "head on log-mel",
-    "head_dry": "head, with the dry clip",
+    "head_dry": "head with the dry clip",
+    "head_chain": "head with the dry clip, its likeliest chain",
     "search_dry": "search, with the dry clip",
     "search_plan": "search among the plan's chains, with the dry clip",
-    "search": "search, with other guitars",
+    "search": "search, without the dry clip",
 }
+
+
+def likeliest(probability: np.ndarray, candidates: list[Chain]) -> list[Chain]:
+    """The chain to which a head's probabilities (clips, 13), taken as independent, give most."""
+    p, y = np.clip(probability, 1e-6, 1 - 1e-6), labels_of(candidates)
+    by_chain = np.log(p) @ y.T + np.log(1 - p) @ (1 - y).T  # (clips, chains)
+    return [candidates[i] for i in by_chain.argmax(1)]
 
 
 def answers_of(profile: Profile, folder: Path, seed: int) -> Path:
     """Stage data/<profile>/bridge_<seed>: 0/1 answers (test clips, 13) of every method."""
     data = Dataset(folder)
-    dry = stages.require(stage(profile, data).folder, "21_a_chain_is_a_preset")["content"]
-    own = config.section(profile, config.HeadTraining) | {"epochs": EPOCHS, "training_seed": seed}
+    inputs = {
+        "dataset": data.content,
+        "dry": stages.ready(stage(profile, data), "21_a_chain_is_a_preset")["content"],
+        "wet": stages.ready(features.stage(profile, data, "logmel"), "02_frozen_embeddings")[
+            "content"
+        ],
+    }
+    own = config.section(profile, config.HeadTraining) | {"epochs": EPOCHS, "seed": seed}
+    del own["head_seeds"]
     place = paths.data(profile.profile) / f"bridge_{seed}"
-    inputs = {"dataset": data.content, "dry": dry}
     made = stages.Stage("bridge_answers", place, own, inputs, threads=1)
     with made.opened() as work:
         if work:
@@ -261,7 +285,10 @@ def _answers(profile: Profile, data: Dataset, seed: int) -> dict[str, np.ndarray
         model, _ = head.train_head(
             (x["train"], y["train"]), (x["validation"], y["validation"]), profile, True, seed
         )
-        found[name] = (head.probabilities(model, x["test"]) > 0.5).astype(int)
+        probability = head.probabilities(model, x["test"])
+        found[name] = (probability > 0.5).astype(int)
+        if also:
+            found["head_chain"] = labels_of(likeliest(probability, every_chain()))
     proxy, tested = fit(parts["train"], seed), parts["test"]
     guitars = np.unique(parts["train"].dry, axis=0)
     plan = sorted(set(parts["train"].chains))
@@ -275,8 +302,12 @@ def answers(profile: Profile, data: Dataset) -> dict[str, np.ndarray]:
     """Method -> (seeds, test clips, 13) 0/1, trained with `proxy_seeds` seeds, a core each."""
     make(profile, data)
     features.embed_dataset(profile, data, "logmel")
-    jobs = [(profile, data.folder, seed) for seed in range(profile.proxy_seeds)]
-    each = [np.load(f / "answers.npz") for f in parallel.each(answers_of, jobs, "bridge")]
+    jobs = [(profile, data.folder, profile.seed + n) for n in range(profile.proxy_seeds)]
+    each = []
+    for folder in parallel.each(answers_of, jobs, "bridge"):
+        stages.require(folder, "21_a_chain_is_a_preset")
+        with np.load(folder / "answers.npz") as file:
+            each.append(dict(file))
     return {title: np.stack([one[name] for one in each]) for name, title in METHODS.items()}
 
 
@@ -310,7 +341,7 @@ def both_orders() -> list[Chain]:
 def with_orders(profile: Profile, data: Dataset, split: str) -> list[str]:
     """Names of the recordings of a split whose effects are applied in both orders."""
     names = sorted(set(data.index.recording.iloc[data.rows(split)]))
-    drawn = generator_for(0, "orders", split).permutation(len(names))
+    drawn = generator_for(profile.seed, "orders", split).permutation(len(names))
     return sorted(names[i] for i in drawn[: SHARES[split] * profile.order_recordings])
 
 

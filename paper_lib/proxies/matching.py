@@ -39,7 +39,9 @@ LEVEL = (-6.0, 4.0)  # mean and deviation, about, of a log-mel spectrogram
 class Estimator(nn.Module):
     """Log-mel pictures (n, 128, frames) -> (n, numbers + values): a preset's logits, as one-hot.
 
-    Seven convolutions and two layers, a norm and a ReLU after each but the last (Section 7.1).
+    Seven convolutions and two layers, a norm and a ReLU after each but the last: of the kind that
+    Section 7.1 takes from earlier work. It hears what notebook 19 hears, four frames a column, not
+    the paper's spectrogram (32 kHz, windows of 1024).
     """
 
     def __init__(self, space: Space = SPACE, width: int = 16):
@@ -131,50 +133,53 @@ def weights_at(schedule: str, progress: float) -> tuple[float, float]:
 # --- the proxy, on presets that people made -------------------------------------------------------
 
 
-def parts_by_hand(many: int) -> dict[str, np.ndarray]:
-    """Rows of the presets made by hand: 80, 10 and 10 of a hundred (they come in random order)."""
-    tenth = many // 10
-    return {
-        "train": np.arange(many - 2 * tenth),
-        "validation": np.arange(many - 2 * tenth, many - tenth),
-        "test": np.arange(many - tenth, many),
-    }
-
-
 def proxy(profile: Profile) -> stages.Stage:
     """data/<profile>/matching/proxy: notebook 19's TFM, trained on with presets made by hand."""
-    before = stages.require(encoders.stage(profile, PROXY).folder, "19_preset_encoders")["content"]
+    inputs = _inputs(profile) | {"size": profile.proxy_size}
     own = {"epochs": profile.matching_epochs, "seed": profile.seed}
     folder = paths.data(profile.profile) / "matching" / "proxy"
-    return stages.Stage("matching_proxy", folder, own, {"encoder": before}, threads=1)
+    return stages.Stage("matching_proxy", folder, own, inputs, threads=1)
 
 
-def trained_on(model: nn.Module, data: Presets, scale: tuple, profile: Profile) -> None:
+def _inputs(profile: Profile) -> dict[str, str]:
+    """The hashes of what comes from notebook 19."""
+    earlier = {"presets": presets.stage(profile), "encoder": encoders.stage(profile, PROXY)}
+    return {k: stages.ready(v, "19_preset_encoders")["content"] for k, v in earlier.items()}
+
+
+def trained_on(
+    model: nn.Module, data: Presets, scale: tuple, profile: Profile, folder: Path | None = None
+) -> None:
     """Train a preset encoder on, in place, with the presets made by hand, at a third of its rate.
 
-    The epoch with the least L1 on validation presets is kept, or none.
+    The epoch with the least L1 on validation presets is kept.
     """
-    x, rows = torch.from_numpy(data.presets), parts_by_hand(len(data))
+    x, rows = torch.from_numpy(data.presets), encoders.split(len(data))
     y = torch.from_numpy((data.sounds - scale[0]) / scale[1])
     size = encoders.SIZES[profile.proxy_size]["TFM"]
     heard = len(rows["train"]) // size.batch * size.batch
     examples, per_epoch = loop.shuffled(rows["train"], size.batch, 0, "by hand", heard=heard)
-    judged = torch.from_numpy(rows["validation"])
+    seen = torch.from_numpy(rows["validation"])
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        return encoders.l1(model(x[part]), y[part]).mean()
+        device = next(model.parameters()).device
+        return encoders.l1(model(x[part].to(device)), y[part].to(device)).mean()
 
     def evaluate(model: nn.Module, epoch: int) -> dict:
         with torch.inference_mode():
-            error = float(encoders.l1(model.eval()(x[judged]), y[judged]).mean())
+            said = model.eval()(x[seen].to(next(model.parameters()).device)).cpu()
+        error = float(encoders.l1(said, y[seen]).mean())
         return {"validation_l1": error, "minus": -error}
 
     optimiser = torch.optim.Adam(model.parameters(), lr=size.rate / 3)
     steps = profile.matching_epochs * per_epoch
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, clip=1.0, score="minus")
-    schedule = warm_cosine(optimiser, steps, 0.1)
-    done = loop.train(loop.Task(model, examples, loss, [optimiser], [schedule], evaluate), plan)
-    model.load_state_dict(done.weights)
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, clip=1.0, score="minus",
+                     checkpoint_every=per_epoch)  # fmt: skip
+    task = loop.Task(
+        model, examples, loss, [optimiser], [warm_cosine(optimiser, steps, 0.1)], evaluate
+    )
+    model.load_state_dict(loop.train(task, plan, folder).weights)
+    model.cpu()
 
 
 def fit_proxy(profile: Profile) -> Path:
@@ -184,7 +189,8 @@ def fit_proxy(profile: Profile) -> Path:
         if work:
             machine.make_deterministic(1)
             data, model = presets.make(profile), first_proxy(profile)
-            trained_on(model, data["by hand"], encoders.scaling(data["drawn"]), profile)
+            scale = encoders.scaling(data["drawn"])
+            trained_on(model, data["by hand"], scale, profile, work)
             torch.save(model.state_dict(), work / "weights.pt")
             made.finish(stages.digest(work / "weights.pt"))
     return made.folder
@@ -192,17 +198,19 @@ def fit_proxy(profile: Profile) -> Path:
 
 def first_proxy(profile: Profile) -> nn.Sequential:
     """Notebook 19's TFM as it was left."""
-    model = encoders.new(profile, "TFM")
-    folder = encoders.stage(profile, PROXY).folder
-    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    return model.eval()
+    return _read(profile, encoders.stage(profile, PROXY), "19_preset_encoders")
 
 
 def load_proxy(profile: Profile) -> nn.Sequential:
     """The same, trained on."""
+    return _read(profile, proxy(profile), "20_sound_matching").requires_grad_(False)
+
+
+def _read(profile: Profile, made: stages.Stage, notebook: str) -> nn.Sequential:
+    stages.ready(made, notebook)
     model = encoders.new(profile, "TFM")
-    model.load_state_dict(torch.load(proxy(profile).folder / "weights.pt", weights_only=True))
-    return model.eval().requires_grad_(False)
+    model.load_state_dict(torch.load(made.folder / "weights.pt", "cpu", weights_only=True))
+    return model.eval()
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -214,27 +222,30 @@ def together(data: dict[str, Presets]) -> dict[str, Presets]:
     Tests are of presets made by hand alone.
     """
     drawn, hand = data["drawn"], data["by hand"]
-    seen = len(drawn.pictures)
-    rows = {k: v[v < seen] for k, v in encoders.split(len(drawn)).items()}
-    parts = parts_by_hand(len(hand))
+    seen, own = presets.pictured(len(drawn)), encoders.split(len(hand))
 
-    def joined(part: str) -> Presets:
-        pairs = [(drawn, rows[part])] * (part != "test") + [(hand, parts[part])]
-        join = lambda name: np.concatenate([getattr(one, name)[which] for one, which in pairs])
-        whole = join("presets")
-        return Presets(whole, join("sounds"), join("pictures"), len(whole))
+    def joined(part: str, of_drawn: np.ndarray) -> Presets:
+        which = np.isin(seen, of_drawn)  # (of the drawn ones those that keep a picture)
+        pairs = {"presets": seen[which], "sounds": seen[which], "pictures": np.flatnonzero(which)}
+        whole = {
+            name: np.concatenate(
+                [getattr(drawn, name)[rows]] * (part != "test") + [getattr(hand, name)[own[part]]]
+            )
+            for name, rows in pairs.items()
+        }
+        return Presets(**whole, tries=len(whole["presets"]))
 
-    return {part: joined(part) for part in rows}
+    return {part: joined(part, rows) for part, rows in encoders.split(len(drawn)).items()}
 
 
 def stage(profile: Profile, training: Matching) -> stages.Stage:
     """data/<profile>/matching/<schedule>_<choices>_<seed>."""
-    before = stages.require(proxy(profile).folder, "20_sound_matching")["content"]
+    before = stages.ready(proxy(profile), "20_sound_matching")["content"]
     own = asdict(training) | {"epochs": profile.matching_epochs, "profile_seed": profile.seed}
     label = f"{training.schedule}_{training.choices}_{training.seed}"
     folder = paths.data(profile.profile) / "matching" / label
-    sounds = stages.require(presets.stage(profile).folder, "19_preset_encoders")["content"]
-    return stages.Stage("matching", folder, own, {"proxy": before, "presets": sounds}, threads=1)
+    inputs = {"proxy": before, "presets": _inputs(profile)["presets"]}
+    return stages.Stage("matching", folder, own, inputs, threads=1)
 
 
 def fit(profile: Profile, training: Matching) -> Path:
@@ -247,7 +258,8 @@ def fit(profile: Profile, training: Matching) -> Path:
             scale = encoders.scaling(data["drawn"])
             torch.manual_seed(profile.seed + training.seed)
             model = Estimator()
-            history = train(model, load_proxy(profile), together(data), scale, profile, training)
+            parts, judge = together(data), load_proxy(profile)
+            history = train(model, judge, parts, scale, profile, training, work)
             torch.save(model.state_dict(), work / "weights.pt")
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.digest(work / "weights.pt"))
@@ -261,8 +273,12 @@ def train(
     scale: tuple[np.ndarray, np.ndarray],
     profile: Profile,
     training: Matching,
+    folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Train `model` in place by the training's schedule; its history. The last epoch counts."""
+    """Train `model` in place by the training's schedule; its history. The last epoch counts.
+
+    With a `folder` a killed training goes on.
+    """
     heard, seen = parts["train"], parts["validation"]
     x, rows = (torch.from_numpy(np.array(v, np.float32)) for v in (heard.pictures, heard.presets))
     sounds = torch.from_numpy((heard.sounds - scale[0]) / scale[1])
@@ -274,18 +290,19 @@ def train(
     steps = profile.matching_epochs * per_epoch
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        logits = model(x[part])
+        device = next(model.parameters()).device
+        logits = model(x[part].to(device))
         by_parameters, by_ear = weights_at(training.schedule, step / steps)
-        total = by_parameters * parameter_loss(logits, rows[part])
+        total = by_parameters * parameter_loss(logits, rows[part].to(device))
         if by_ear:
-            said = judge(soft(logits, training.choices))
-            total = total + by_ear * encoders.l1(said, sounds[part]).mean()
+            said = judge.to(device)(soft(logits, training.choices))
+            total = total + by_ear * encoders.l1(said, sounds[part].to(device)).mean()
         return total
 
     def evaluate(model: nn.Module, epoch: int) -> dict:
         logits = answer(model, seen.pictures)
         with torch.inference_mode():
-            said = judge(soft(logits, "hard"))
+            said = judge.cpu()(soft(logits, "hard"))
         wanted = torch.from_numpy((seen.sounds - scale[0]) / scale[1])
         return {
             "validation_parameters": float(parameter_loss(logits, torch.from_numpy(seen.presets))),
@@ -293,24 +310,28 @@ def train(
         }
 
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=training.seed, clip=1.0)
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=training.seed, clip=1.0,
+                     checkpoint_every=per_epoch)  # fmt: skip
     schedule = warm_cosine(optimiser, steps, 0.05)
     task = loop.Task(model, examples, loss, [optimiser], [schedule], evaluate)
-    return loop.train(task, plan).history
+    history = loop.train(task, plan, folder).history
+    model.cpu()
+    return history
 
 
 @torch.inference_mode()
 def answer(model: nn.Module, pictures: np.ndarray) -> torch.Tensor:
     """(n, numbers + values) logits."""
+    device = next(model.parameters()).device
     parts = torch.from_numpy(np.array(pictures, np.float32)).split(256)
-    return torch.cat([model.eval()(part) for part in parts])
+    return torch.cat([model.eval()(part.to(device)).cpu() for part in parts])
 
 
 def load(profile: Profile, training: Matching) -> Estimator:
     """A trained estimator."""
-    model = Estimator()
-    folder = stage(profile, training).folder
-    model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    model, made = Estimator(), stage(profile, training)
+    stages.ready(made, "20_sound_matching")
+    model.load_state_dict(torch.load(made.folder / "weights.pt", "cpu", weights_only=True))
     return model.eval()
 
 
@@ -395,13 +416,21 @@ def _play(rows: np.ndarray) -> np.ndarray:
         ])  # fmt: skip
 
 
-def nearest(sounds: np.ndarray, among: Presets, scale: tuple) -> np.ndarray:
-    """The search that needs no network: rows of the presets whose sounds are nearest (L1).
+def rendered(data: dict[str, Presets]) -> tuple[np.ndarray, np.ndarray]:
+    """Presets and sounds' embeddings of all that the proxy learned from: drawn, and by hand."""
+    pairs = [(one, encoders.split(len(one))["train"]) for one in data.values()]
+    return (np.concatenate([one.presets[rows] for one, rows in pairs]),
+            np.concatenate([one.sounds[rows] for one, rows in pairs]))  # fmt: skip
 
-    sounds: (n, 128) embeddings of targets; among: as many renderings as the proxy learned from.
+
+def nearest(sounds: np.ndarray, data: dict[str, Presets], scale: tuple) -> np.ndarray:
+    """The search that needs no network: of `rendered`, the presets whose sounds are nearest (L1).
+
+    sounds: (n, 128) embeddings of targets. It costs no more renderings than the proxy did.
     """
-    a, b = ((x - scale[0]) / scale[1] for x in (sounds, among.sounds))
-    return among.presets[cdist(a, b, "cityblock").argmin(1)]
+    rows, heard = rendered(data)
+    a, b = ((x - scale[0]) / scale[1] for x in (sounds, heard))
+    return rows[cdist(a, b, "cityblock").argmin(1)]
 
 
 def parameters_right(said: np.ndarray, rows: np.ndarray, space: Space = SPACE) -> dict[str, float]:
@@ -437,22 +466,25 @@ def judged(
 
 
 def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
-    """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mel` over targets."""
+    """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mstft` over targets.
+
+    (`mel` and `mfccd` are near what the training and the search go by: the mean of log-mel.)
+    """
     rows = []
     for (domain, name), part in each.groupby(["domain", "method"], sort=False):
-        lo, hi = ends(profile, part.mel.to_numpy())
+        lo, hi = ends(profile, part.mstft.to_numpy())
         means = part.drop(columns=["domain", "method", "target"]).mean()
-        published = proxy_paper.MATCHED[domain].get(name, {}).get("mel", np.nan)
+        published = proxy_paper.MATCHED[domain].get(name, {}).get("mstft", np.nan)
         row = {"domain": domain, "method": name, "targets": len(part)} | dict(means)
-        rows.append(row | {"lo": lo, "hi": hi, "mel published": published})
+        rows.append(row | {"lo": lo, "hi": hi, "mstft published": published})
     return pd.DataFrame(rows)
 
 
 def gains(profile: Profile, each: pd.DataFrame, over: str = "PLoss") -> pd.DataFrame:
-    """A row a domain and method: `mel` less than that of `over`, paired by target; lo, hi."""
+    """A row a domain and method: by how much its `mstft` is less than `over`'s; paired; lo, hi."""
     rows = []
     for domain, part in each.groupby("domain", sort=False):
-        wide = part.pivot(index="target", columns="method", values="mel")
+        wide = part.pivot(index="target", columns="method", values="mstft")
         for name in dict.fromkeys(part.method):
             if name != over:
                 gap = (wide[over] - wide[name]).to_numpy()

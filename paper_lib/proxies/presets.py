@@ -24,7 +24,7 @@ NOTE, HELD, SECONDS = 60, 2.0, 4.0  # what every preset plays (the paper: the sa
 QUIET, LOUD = 0.005, 0.5  # RMS between which a sound is used
 TRIES = 50  # presets that are drawn until one is heard
 A_PART = 50  # presets that a worker plays at a time
-PICTURES = 20_000  # drawn presets whose spectrograms are kept (11 kB each), for notebook 20
+PICTURES = 20_000  # drawn presets, at most, whose spectrograms are kept (11 kB each: notebook 20)
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Parameter:
 
 
 NUMBERS = (
-    *(Parameter(f"{what}_{stage}", 0, 1.0 if stage == "sustain" else 2.5)
-      for what in ("amp", "filter") for stage in ("attack", "decay", "sustain", "release")),
+    *(Parameter(f"{what}_{phase}", 0, 1.0 if phase == "sustain" else 2.5)
+      for what in ("amp", "filter") for phase in ("attack", "decay", "sustain", "release")),
     Parameter("filter_resonance", 0, 0.97),
     Parameter("filter_env_amount", -16, 16),
     Parameter("filter_cutoff", -0.5, 1.5),
@@ -179,12 +179,17 @@ def heard(sound: np.ndarray) -> bool:
     return bool(QUIET < np.sqrt(np.mean(sound**2)) < LOUD)
 
 
-def play_drawn(numbers: range, seed: int) -> dict[str, np.ndarray]:
+def pictured(many: int) -> np.ndarray:
+    """Which of so many drawn presets keep a picture: evenly spread, so that each split has some."""
+    return np.arange(0, many, -(-many // PICTURES))
+
+
+def play_drawn(numbers: range, seed: int, every: int = 1) -> dict[str, np.ndarray]:
     """Presets of these numbers, each drawn until it is heard.
 
     Returns:
-        presets (n, 34), sounds (n, 128), pictures (n, 128, 43; of the first PICTURES presets
-        alone), and `tries`: how many were drawn in all.
+        presets (n, 34), sounds (n, 128), pictures (128, 43 each; of numbers that `every` divides),
+        and `tries`: how many were drawn in all.
     """
     machine.make_deterministic(1)
     rows, sounds, pictures, tries = [], [], [], 0
@@ -200,7 +205,7 @@ def play_drawn(numbers: range, seed: int) -> dict[str, np.ndarray]:
             rows.append(row)
             sounds.append(embedding(sound))
             tries += attempt + 1
-            if number < PICTURES:
+            if number % every == 0:
                 pictures.append(picture(sound))
     return _arrays(rows, sounds, pictures, tries)
 
@@ -235,7 +240,7 @@ class Presets:
 
     presets: np.ndarray  # (n, 34)
     sounds: np.ndarray  # (n, 128) embeddings
-    pictures: np.ndarray  # (n or fewer, 128, 43) float16
+    pictures: np.ndarray  # (n, 128, 43) float16, or of those that `pictured` names
     tries: int  # that were drawn or read for them
 
     def __len__(self) -> int:
@@ -277,19 +282,23 @@ def make(profile: Profile) -> dict[str, Presets]:
 
 
 def _drawn_parts(profile: Profile) -> dict[str, tuple]:
-    ends = range(0, profile.proxy_presets, A_PART)
-    return {
-        f"{a:07d}": (range(a, min(a + A_PART, profile.proxy_presets)), profile.seed) for a in ends
-    }
+    many = profile.proxy_presets
+    every = -(-many // PICTURES)
+    parts = [range(a, min(a + A_PART, many)) for a in range(0, many, A_PART)]
+    return {f"{p.start:08d}_{p.stop:08d}": (p, profile.seed, every) for p in parts}
 
 
 def _hand_parts(profile: Profile) -> dict[str, tuple]:
     rows = by_hand(profile.proxy_by_hand, profile.seed)
-    return {f"{a:07d}": (rows[a : a + A_PART],) for a in range(0, len(rows), A_PART)}
+    parts = [(a, min(a + A_PART, len(rows))) for a in range(0, len(rows), A_PART)]
+    return {f"{a:08d}_{b:08d}": (rows[a:b],) for a, b in parts}
 
 
 def _played_all(folder: Path, items: dict[str, tuple], work) -> dict[str, np.ndarray]:
     # (in processes here, not on a cluster, whose workers may run it in threads)
     files = parallel.shards(work, items, folder, f"{folder.name} presets")
-    each = [np.load(file) for file in files]
-    return {name: np.concatenate([one[name] for one in each]) for name in each[0].files}
+    each = []
+    for file in files:  # (closed again one by one: full has hundreds)
+        with np.load(file) as shard:
+            each.append(dict(shard))
+    return {name: np.concatenate([one[name] for one in each]) for name in each[0]}

@@ -37,13 +37,22 @@ def plugin() -> Path:
             "Part IV plays amsynth, which is not here: make reproduce PART=proxies sets it up as "
             "root; otherwise install it (on Debian: apt-get install amsynth)."
         )
-    for package in ("dawdreamer", "umap"):  # (umap: notebook 19 alone)
-        if importlib.util.find_spec(package) is None:
-            raise PaperError(
-                f"Part IV needs {package}, which is not here: make reproduce PART=proxies "
-                "installs it (pip install -r requirements-synth.lock)."
-            )
+    _require("dawdreamer")
     return found[0]
+
+
+def ready() -> None:
+    """`PaperError` if anything is missing that Part IV's notebooks need."""
+    plugin()
+    _require("umap")  # (notebook 19)
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise PaperError(
+            f"Part IV needs {package}, which is not here: make reproduce PART=proxies installs it "
+            "(pip install -r requirements-synth.lock)."
+        )
 
 
 def parameters() -> list[str]:

@@ -21,6 +21,18 @@ def ranking(table: pd.DataFrame) -> plt.Figure:
 KINDS = {"drawn": ("drawn at random", "#0072B2", "o"), "by hand": ("made by hand", "#D55E00", "s")}
 
 
+def embeddings(bands: pd.DataFrame) -> plt.Figure:
+    """A curve a sound over the mel bands. bands: a column a sound, drawn or by hand by its name."""
+    figure, axis = plt.subplots(figsize=(9, 3.6), constrained_layout=True)
+    for name, curve in bands.items():
+        kind = "drawn" if str(name).startswith("drawn") else "by hand"
+        style = ["-", "--", ":"][int(str(name).split()[-1]) % 3]
+        axis.plot(curve, color=KINDS[kind][1], ls=style, label=name)
+    axis.set(xlabel="mel band", ylabel="mean log energy")
+    axis.legend(fontsize=10, ncols=2)
+    return figure
+
+
 def encoders(table: pd.DataFrame) -> plt.Figure:
     """Mean reciprocal rank of each encoder on both kinds of presets.
 
@@ -75,7 +87,7 @@ def growth(table: pd.DataFrame) -> plt.Figure:
 def matching(table: pd.DataFrame) -> plt.Figure:
     """How far each method's matches are from their targets: one panel a kind of target.
 
-    table: domain, method, mel, lo, hi.
+    table: domain, method, mstft, lo, hi.
     """
     domains = list(dict.fromkeys(table.domain))
     figure, axes = plt.subplots(1, len(domains), figsize=(11, 4), sharey=True,
@@ -86,10 +98,10 @@ def matching(table: pd.DataFrame) -> plt.Figure:
         networks = part.method.str.contains("PLoss|Mix|Switch").to_numpy()
         places = range(len(part))
         axis.hlines(places, part.lo, part.hi, color="0.4", lw=1.5)
-        axis.scatter(part.mel, places, s=60, zorder=3,
+        axis.scatter(part.mstft, places, s=60, zorder=3,
                      color=["#0072B2" if yes else "#D55E00" for yes in networks])  # fmt: skip
         axis.set_yticks(places, part.method)
-        axis.set(title=titles[domain], xlabel="log-mel distance, lower is nearer (95 %)")
+        axis.set(title=titles[domain], xlabel="mSTFT distance, lower is nearer (95 %)")
     return figure
 
 
@@ -112,8 +124,8 @@ def orders(table: pd.DataFrame) -> plt.Figure:
     """
     figure, axis = plt.subplots(figsize=(9, 4.2), constrained_layout=True)
     for yes, color, marker, label in (
-        (True, "#8C8C8C", "X", "linear, the same at all times"),
-        (False, "#0072B2", "o", "all other pairs"),
+        (True, "#8C8C8C", "X", "exchangeable in theory"),
+        (False, "#0072B2", "o", "all others"),
     ):
         part = table[table.commutes == yes]
         axis.scatter(part.apart, part.right, color=color, marker=marker, s=50, label=label)
