@@ -115,7 +115,13 @@ class Matching:
         return self.schedule + ("" if self.choices == "hard" else f", {self.choices}")
 
 
-TRAININGS = (Matching("PLoss"), Matching("Mix"), Matching("Switch"), Matching("Switch", "straight"))
+TRAININGS = (
+    Matching("PLoss"),
+    Matching("Mix"),
+    Matching("Switch"),
+    Matching("Switch", "soft"),
+    Matching("Switch", "straight"),
+)
 
 
 def weights_at(schedule: str, progress: float) -> tuple[float, float]:
@@ -448,8 +454,8 @@ def ends(profile: Profile, values: np.ndarray) -> tuple[float, float]:
     return intervals.of_mean(values[None], np.arange(len(values)), profile.bootstrap, profile.seed)
 
 
-def judged(
-    profile: Profile, heard: np.ndarray, said: dict[str, np.ndarray], rows: np.ndarray | None = None
+def compared(
+    heard: np.ndarray, said: dict[str, np.ndarray], rows: np.ndarray | None = None
 ) -> pd.DataFrame:
     """A row a method and target: the distances of its match; where `rows` are known, parameters.
 
