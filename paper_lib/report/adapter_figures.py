@@ -43,10 +43,13 @@ def adapters(table: pd.DataFrame) -> plt.Figure:
             axis.vlines(part.trained_parameters, part.lo, part.hi, color=color, lw=1, alpha=0.6)
             axis.scatter(part.trained_parameters, part.macro_f1, s=65, color=color, marker=marker,
                          label=name, zorder=3)  # fmt: skip
-    for row in table[table.method.isin(["full", "full, Muon"])].to_dict("records"):
-        text = "Muon" if row["method"].endswith("Muon") else "AdamW"
-        axis.annotate(text, (row["trained_parameters"], row["macro_f1"]), (7, -4),
-                      textcoords="offset points", fontsize=10)  # fmt: skip
+    both = table[table.method.isin(["full", "full, Muon"])]  # (one above the other)
+    for row in both.to_dict("records"):
+        upper = row["macro_f1"] == both.macro_f1.max()
+        axis.annotate("Muon" if row["method"].endswith("Muon") else "AdamW",
+                      (row["trained_parameters"], row["macro_f1"]), (-8, 4 if upper else -4),
+                      va="bottom" if upper else "top", ha="right", textcoords="offset points",
+                      fontsize=10)  # fmt: skip
     axis.set(
         xscale="log",
         xlabel="weights of the encoder that are trained",
