@@ -313,7 +313,7 @@ def test_the_real_stages_hang_on_what_they_run():
 
     everything = set(code.declared())
     present = {name: code.digest(name) for name in everything}
-    played = {"dataset", "experiment", "dry"}
+    played = {"dataset", "experiment", "dry", "bridge", "bridge_answers"}
     adapted = {"adapted", "trial", "few_row", "parameters"}
     tuned = {"finetuned"} | adapted
     assert changed("sound.plucked", "RATE = 44_100", "RATE = 48_000") == played
@@ -321,7 +321,7 @@ def test_the_real_stages_hang_on_what_they_run():
     assert {"dataset", "head", "finetuned", "experiment"} <= changed(
         "core.random", "digest[:16]", "digest[:15]"
     )
-    scored = {"head", "peer", "svm"} | tuned - {"parameters"}
+    scored = {"head", "peer", "svm", "bridge_answers"} | tuned - {"parameters"}
     assert changed("evaluation.scores", "2 * tp, 2 * tp + fp", "3 * tp, 2 * tp + fp") == scored
     assert changed("core.paths", 'ROOT / "data" / "weights"', 'ROOT / "w"') == set() != everything
 

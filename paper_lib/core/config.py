@@ -202,7 +202,7 @@ class Proxies:
     proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders
     proxy_epochs: Positive = 40  # of each
     proxy_seeds: Positive = 3  # trainings of each
-    matching_epochs: Positive = 30  # of each estimator, and of the proxy on presets made by hand
+    matching_epochs: Positive = 15  # of each estimator, and of the proxy on presets made by hand
     order_recordings: Positive = 5  # test recordings heard behind two effects in both orders
 
 
