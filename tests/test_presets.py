@@ -188,7 +188,7 @@ def test_every_encoder_learns_a_sound_that_follows_its_preset(name):
         model, data, encoders.scaling(data), profile, Training(name, 0)
     ).history
     assert history.validation_l1.iloc[-1] < 0.9 * history.validation_l1.iloc[0]
-    assert history.validation_mrr.max() > 3 * encoders.chance(40)
+    assert history.validation_mrr.max() > 2 * encoders.chance(40)
 
 
 def test_splits_do_not_meet_and_a_smaller_share_takes_as_many_steps():
