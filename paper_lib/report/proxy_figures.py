@@ -124,8 +124,8 @@ def orders(table: pd.DataFrame) -> plt.Figure:
     """
     figure, axis = plt.subplots(figsize=(9, 4.2), constrained_layout=True)
     for yes, color, marker, label in (
-        (True, "#8C8C8C", "X", "exchangeable in theory"),
         (False, "#0072B2", "o", "all others"),
+        (True, "#D55E00", "X", "exchangeable in theory"),  # (above the others)
     ):
         part = table[table.commutes == yes]
         axis.scatter(part.apart, part.right, color=color, marker=marker, s=50, label=label)
