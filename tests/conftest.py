@@ -18,7 +18,9 @@ from filelock import FileLock
 
 os.environ.setdefault("PAPER_WORKERS", "1")
 
+from paper_lib import PaperError
 from paper_lib.core import config, paths
+from paper_lib.proxies import synth
 from paper_lib.recognition import features, head
 from paper_lib.sound import rendering
 
@@ -99,6 +101,15 @@ def paper(*arguments, **environment) -> subprocess.CompletedProcess:
 @pytest.fixture
 def command():
     return paper
+
+
+@pytest.fixture
+def amsynth():
+    """Part IV's synthesizer, where it is."""
+    try:
+        return synth.plugin()
+    except PaperError as problem:
+        pytest.skip(str(problem))
 
 
 @pytest.fixture

@@ -16,15 +16,6 @@ from paper_lib.proxies import encoders, presets, synth
 from paper_lib.proxies.encoders import Training
 from paper_lib.proxies.presets import SPACE, Presets, Space
 
-
-@pytest.fixture
-def amsynth():
-    try:
-        return synth.plugin()
-    except PaperError as problem:
-        pytest.skip(str(problem))
-
-
 # --- presets --------------------------------------------------------------------------------------
 
 

@@ -17,14 +17,6 @@ from paper_lib.evaluation import proxy_paper
 from paper_lib.proxies import ranking, synth
 
 
-@pytest.fixture
-def amsynth():
-    try:
-        return synth.plugin()
-    except PaperError as problem:
-        pytest.skip(str(problem))
-
-
 def named(name: str) -> ranking.Attribute:
     return next(a for a in ranking.ATTRIBUTES if a.name == name)
 

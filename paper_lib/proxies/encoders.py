@@ -451,7 +451,7 @@ def table(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
     for kind, which in tested(data).items():
         for name in NAMES:
             found = judge(profile, data, trainings_of(profile, name), kind)
-            lo, hi = _ends(profile, found.by_sound)
+            lo, hi = ends(profile, found.by_sound)
             row = {"encoder": name, "presets": kind, "pool": pool}
             row["weights"] = sum(p.numel() for p in new(profile, name).parameters())
             for score, values in found.runs.items():
@@ -464,7 +464,8 @@ def table(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _ends(profile: Profile, values: np.ndarray) -> tuple[float, float]:
+def ends(profile: Profile, values: np.ndarray) -> tuple[float, float]:
+    """Of the 95 % interval of a mean over presets or sounds; values: (trainings, each)."""
     values = values[:, ~np.isnan(values).any(0)]  # (without presets that are in no pool)
     places = np.arange(values.shape[1])
     return intervals.of_mean(values, places, profile.bootstrap, profile.seed)
@@ -478,7 +479,7 @@ def difference(
         judge(profile, data, trainings_of(profile, name), kind).by_sound for name in (one, other)
     )
     gap = second - first
-    return float(np.nanmean(gap)), *_ends(profile, gap)
+    return float(np.nanmean(gap)), *ends(profile, gap)
 
 
 def growth(
@@ -491,7 +492,7 @@ def growth(
         for kind in data:
             for share in shares:
                 found = judge(profile, data, [Training(name, 0, share)], kind)
-                lo, hi = _ends(profile, found.by_sound)
+                lo, hi = ends(profile, found.by_sound)
                 row = {"encoder": name, "presets": kind, "training": round(share * whole)}
                 mrr = found.runs["preset by sound"].mean()
                 rows.append(row | {"mrr": mrr, "lo": lo, "hi": hi, "l1": found.l1.mean()})

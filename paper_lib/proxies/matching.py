@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
-from ..evaluation import intervals, proxy_paper
+from ..evaluation import proxy_paper
 from ..recognition.optimisers import warm_cosine
 from ..sound import audio, effects, plucked, rendering
 from . import encoders, presets, synth
@@ -449,11 +449,6 @@ def parameters_right(said: np.ndarray, rows: np.ndarray, space: Space = SPACE) -
     }
 
 
-def ends(profile: Profile, values: np.ndarray) -> tuple[float, float]:
-    """Of the 95 % interval of a mean over targets, (n,)."""
-    return intervals.of_mean(values[None], np.arange(len(values)), profile.bootstrap, profile.seed)
-
-
 def compared(
     heard: np.ndarray, said: dict[str, np.ndarray], rows: np.ndarray | None = None
 ) -> pd.DataFrame:
@@ -478,7 +473,7 @@ def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (domain, name), part in each.groupby(["domain", "method"], sort=False):
-        lo, hi = ends(profile, part.mstft.to_numpy())
+        lo, hi = encoders.ends(profile, part.mstft.to_numpy()[None])
         means = part.drop(columns=["domain", "method", "target"]).mean()
         published = proxy_paper.MATCHED[domain].get(name, {}).get("mstft", np.nan)
         row = {"domain": domain, "method": name, "targets": len(part)} | dict(means)
@@ -494,7 +489,7 @@ def gains(profile: Profile, each: pd.DataFrame, over: str = "PLoss") -> pd.DataF
         for name in dict.fromkeys(part.method):
             if name != over:
                 gap = (wide[over] - wide[name]).to_numpy()
-                lo, hi = ends(profile, gap)
+                lo, hi = encoders.ends(profile, gap[None])
                 rows.append({"domain": domain, "method": name, "less": gap.mean(),
                              "lo": lo, "hi": hi})  # fmt: skip
     return pd.DataFrame(rows)

@@ -68,7 +68,7 @@ SWITCHES = (
 CHOICES = (
     Parameter("osc1_waveform", 0, 4, choices=(0, 1, 2, 3, 4)),
     Parameter("osc2_waveform", 0, 4, choices=(0, 1, 2, 3, 4)),
-    # (without noise and sample-and-hold, which the paper leaves out too: they never sound alike)
+    # (without noise, and without sample-and-hold, which the paper leaves out: they move at random)
     Parameter("lfo_waveform", 0, 6, choices=(0, 1, 2, 5, 6)),
     Parameter("osc2_range", -3, 4, choices=(-3, -2, -1, 0, 1, 2, 3, 4)),
     Parameter("filter_type", 0, 4, choices=(0, 1, 2, 3, 4)),

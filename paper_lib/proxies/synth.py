@@ -109,7 +109,6 @@ def player() -> Iterator[Callable[..., np.ndarray]]:
         finally:
             # the library is unloaded with the last that holds it, and its noise begins anew: so
             # neither this frame nor a kept exception may hold one
-            del play
             engine = synth = None
 
 
