@@ -197,6 +197,7 @@ class Proxies:
 
     ranking_presets: Positive = 10  # of each sound attribute
     ranking_steps: Annotated[int, Field(ge=3)] = 20  # in which its parameter is turned up
+    ranking_models: str = ""  # more encoders: of encodec, dac, clap, ast (the hub), and NAME.pt2
     proxy_presets: Annotated[int, Field(ge=100)] = 3000  # drawn, that are heard
     proxy_by_hand: Count = 1200  # made by hand, at most (0: all)
     proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders

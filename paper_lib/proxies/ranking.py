@@ -10,11 +10,12 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 from ..codec import l3ac
 from ..codec.encoder import Encoder, bake
@@ -25,7 +26,7 @@ from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition import model
 from ..sound import audio
-from . import synth
+from . import pretrained, synth
 
 SILENT = 1e-3  # RMS of a sound that is none
 TRIES = 20  # presets that are drawn until all steps of one sound
@@ -79,6 +80,19 @@ PUBLISHED = {
               0.990),
     "DAC": (0.853, 0.997, 0.894, 0.983, 0.943, 0.819, 0.939, 0.697, 0.720, 0.727, 0.262, 0.689,
             0.984),
+    # (the rows of encoders that `pretrained` runs, by their titles there)
+    "CLAP-ms": (0.974, 0.962, 0.915, 0.966, 0.986, 0.976, 0.950, 0.975, 0.947, 0.863, 0.917, 0.968,
+                0.979),
+    "mn04": (0.932, 1.000, 0.980, 0.999, 0.978, 0.989, 0.936, 0.981, 0.906, 0.935, 0.922, 0.986,
+             0.997),
+    "mn20": (0.954, 1.000, 0.997, 1.000, 0.997, 0.987, 0.958, 0.927, 0.958, 0.988, 0.971, 0.957,
+             0.998),
+    "PaSST-S": (0.979, 1.000, 0.998, 0.999, 0.996, 0.992, 0.898, 0.962, 0.905, 0.930, 0.853, 0.963,
+                0.999),
+    "AudioMAE": (0.969, 0.984, 0.960, 0.945, 0.995, 0.994, 0.914, 0.927, 0.956, 0.918, 0.941, 0.962,
+                 0.993),
+    "OpenL3-512": (0.940, 0.996, 0.983, 0.938, 0.955, 0.977, 0.962, 0.964, 0.964, 0.937, 0.949,
+                   0.984, 0.976),
 }  # fmt: skip
 
 
@@ -124,8 +138,13 @@ def sounds(attribute: Attribute, number: int, steps: int, seed: int) -> np.ndarr
 # --- representations ------------------------------------------------------------------------------
 
 
-def representations(codec: str, seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Name -> function of sounds (steps, samples) at 44.1 kHz to (steps, frames, features)."""
+def representations(
+    codec: str, seed: int, others: tuple[tuple[str, Path], ...] = ()
+) -> dict[str, pretrained.Frames]:
+    """Name -> function of sounds (steps, samples) at 44.1 kHz to (steps, frames, features).
+
+    others: (name, path) of encoders of `pretrained`.
+    """
     from torchaudio.transforms import MFCC, MelSpectrogram  # (slow to import)
 
     options = {"n_fft": 2048, "hop_length": 1024}
@@ -139,9 +158,12 @@ def representations(codec: str, seed: int) -> dict[str, Callable[[np.ndarray], n
         "L3AC untrained": _of_codec(Encoder(l3ac.load(codec, untrained=True, seed=seed))),
         "L3AC": _of_codec(Encoder(l3ac.load(codec))),
     }
+    found["L3AC + mel128"] = side_by_side(found["L3AC"], found["mel128"])
     released = model.released()
     if released:
         found["L3AC, fine-tuned"] = _of_codec(released[0].encoder)
+    for name, path in others:
+        found[pretrained.title(name)] = pretrained.frames_of(name, path)
     return found
 
 
@@ -156,11 +178,16 @@ def multi_resolution(x: np.ndarray) -> np.ndarray:
     return torch.cat(parts, 1)[:, None].numpy()
 
 
-def _over_time(front: Callable) -> Callable[[np.ndarray], np.ndarray]:
+def side_by_side(one: pretrained.Frames, other: pretrained.Frames) -> pretrained.Frames:
+    """What two encoders say of a sound on average over time, as one vector, a single frame."""
+    return lambda x: np.concatenate([one(x).mean(1), other(x).mean(1)], 1)[:, None]
+
+
+def _over_time(front: Callable) -> pretrained.Frames:
     return lambda x: front(torch.from_numpy(x)).transpose(1, 2).numpy()
 
 
-def _of_codec(module: Encoder) -> Callable[[np.ndarray], np.ndarray]:
+def _of_codec(module: Encoder) -> pretrained.Frames:
     encode = bake(module).eval()
 
     def frames(x: np.ndarray) -> np.ndarray:
@@ -192,16 +219,18 @@ def score(x: np.ndarray) -> float:
     for end, order in ((0, steps), (-1, steps[::-1])):
         distance = np.abs(x - x[end]).sum(1)
         if np.ptp(distance):  # (all alike: no order)
-            both.append(np.corrcoef(rankdata(distance), rankdata(order))[0, 1])
+            both.append(spearmanr(distance, order).statistic)
     return float(np.mean(both)) if both else 0.0
 
 
-def judge(which: int, number: int, steps: int, codec: str, seed: int) -> dict[str, np.ndarray]:
+def judge(
+    which: int, number: int, steps: int, codec: str, seed: int, others: tuple = ()
+) -> dict[str, np.ndarray]:
     """`scores`: (representations, reductions) of one preset of the attribute number `which`."""
     machine.make_deterministic(1)
     heard = sounds(ATTRIBUTES[which], number, steps, seed)
     found = []
-    for represent in cached_representations(codec, seed).values():
+    for represent in cached_representations(codec, seed, others).values():
         frames = represent(heard)
         found.append([score(reduce(frames)) for reduce in REDUCTIONS.values()])
     return {"scores": np.array(found)}
@@ -218,20 +247,22 @@ def scores(profile: Profile) -> pd.DataFrame:
     inputs = {"weights": l3ac.weights_name(profile.codec)}
     inputs["released"] = stages.digest(released) if released.exists() else ""
     inputs["amsynth"] = stages.digest(plugin)
+    named = pretrained.named(profile.ranking_models)
+    fetched = {name: pretrained.fetch(name) for name in named}
+    inputs |= {pretrained.title(name): version for name, (_, version) in fetched.items()}
+    others = tuple((name, path) for name, (path, _) in fetched.items())
     folder = paths.data(profile.profile) / "ranking"
     made = stages.Stage("ranking", folder, own | {"seed": profile.seed}, inputs, threads=1)
     pairs = [(a, n) for a in range(len(ATTRIBUTES)) for n in range(profile.ranking_presets)]
     with made.opened() as work:
         if work:
-            items = {
-                f"{a:02d}_{n:03d}": (a, n, profile.ranking_steps, profile.codec, profile.seed)
-                for a, n in pairs
-            }
+            encoders = (profile.codec, profile.seed, others)
+            items = {f"{a:02d}_{n:03d}": (a, n, profile.ranking_steps, *encoders) for a, n in pairs}
             # (in processes here, not on a cluster, whose workers may run it in threads)
             files = parallel.shards(judge, items, work / "shards", "presets")
             found = np.stack([np.load(file)["scores"] for file in files])
             np.save(work / "scores.npy", found)
-            names = list(cached_representations(profile.codec, profile.seed))
+            names = list(cached_representations(*encoders))
             paths.write_beside(work / "names.json", json.dumps(names))
             made.finish(stages.array_digest(found))
     found = np.load(folder / "scores.npy")
