@@ -208,7 +208,15 @@ class Proxies:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Tokens:
+    """Part V, notebooks 22 and on."""
+
+    token_codec: Literal["l3ac", "encodec_1.5", "encodec_12"] = "l3ac"  # whose tokens
+
+
+@dataclass(frozen=True, config=STRICT)
 class Profile(
+    Tokens,
     Proxies,
     Adapters,
     Recipes,

@@ -1,0 +1,1 @@
+"""A language model on a codec's tokens. Notebooks 22 and on."""

@@ -1,0 +1,219 @@
+"""Codec tokens: round trips, known bits; a masked model whose rotation and loss are worked out."""
+
+import numpy as np
+import pytest
+import torch
+from rotary_embedding_torch import RotaryEmbedding
+from torch.nn import functional as F
+
+from paper_lib import PaperError
+from paper_lib.codec import l3ac
+from paper_lib.core import config
+from paper_lib.tokens import codes, model, statistics
+
+SIZES = (9, 9, 9, 7, 7, 7)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> codes.Tokenizer:
+    return codes.tokenizer("l3ac", "shipped")
+
+
+def a_sound(seconds: float = 0.5) -> np.ndarray:
+    t = np.arange(int(seconds * codes.RATE)) / codes.RATE
+    return (0.3 * np.sin(2 * np.pi * 220 * t) * np.exp(-2 * t)).astype(np.float32)
+
+
+# --- tokens and bits ------------------------------------------------------------------------------
+
+
+def test_digits_are_the_codecs_own_and_the_decoder_answers_as_the_codec_does(tokenizer):
+    network, x = l3ac.load("shipped"), a_sound()
+    with torch.inference_mode():
+        whole = network(torch.from_numpy(x)[None])
+    tokens = tokenizer.encode(x)
+    assert tokens.shape == (6, 50) and tokenizer.code.sizes == SIZES
+    basis = np.cumprod((1, *SIZES[:-1]))
+    assert (basis @ tokens.astype(int) == whole["indices"].flatten().numpy()).all()
+    heard = whole["generated_audio"].flatten().numpy()
+    assert tokenizer.decode(tokens)[: len(x)] == pytest.approx(heard, abs=1e-5)
+
+
+def test_a_frame_of_l3ac_is_18_bits_and_one_of_rvq_ten_a_codebook():
+    code = codes.Code(SIZES, 100.0)
+    assert code.nominal == pytest.approx(100 * np.log2(9**3 * 7**3))
+    assert codes.bits_a_frame(SIZES) == 18 and codes.bits_a_frame((1024,) * 16) == 160
+    assert codes.Code((1024, 1024), 75.0).nominal == 1500
+    assert codes.packed(np.array([[3], [1]]), (4, 4)) == bytes([0b10110000])  # 13, lowest bit first
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (1024,) * 2, (1024,) * 16, (5,)])
+def test_what_is_packed_comes_back(sizes, tmp_path):
+    rng = np.random.default_rng(0)
+    tokens = np.stack([rng.integers(n, size=(3, 77)) for n in sizes], 1)
+    tokens[0, :, 0], tokens[0, :, 1] = np.array(sizes) - 1, 0
+    code = codes.Code(sizes, 75.0)
+    codes.write(tmp_path / "some.parquet", list("abc"), tokens, code)
+    names, back, said = codes.read(tmp_path / "some.parquet")
+    assert names == list("abc") and said == code and (back == tokens).all()
+    least = 3 * 77 * np.log2(sizes).sum() / 8
+    assert least <= sum(len(codes.packed(one, sizes)) for one in tokens) < 1.35 * least + 3
+
+
+def test_a_damaged_file_of_tokens_is_one_sentence(tmp_path):
+    (tmp_path / "tokens.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(PaperError, match="22_codec_tokens"):
+        codes.read(tmp_path / "tokens.parquet")
+
+
+def test_encodecs_codebooks_by_bandwidth_with_random_weights():
+    """(Codebooks of random weights are nought: filled from the network's own frames.)"""
+    from transformers import EncodecConfig, EncodecModel
+
+    torch.manual_seed(0)
+    own = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 1024}
+    network, x = EncodecModel(EncodecConfig(**own)).eval(), a_sound()
+    with torch.inference_mode():
+        left = network.encoder(torch.randn(1, 1, 24_000 * 14))[0].T[:1024]
+        for layer in network.quantizer.layers:
+            layer.codebook.embed.copy_(left)
+            left = 0.3 * left.roll(1, 0)
+    for bandwidth, books in ((1.5, 2), (12.0, 16)):
+        one = codes.of_encodec(network, bandwidth)
+        tokens = one.encode(x)
+        assert one.code.sizes == (1024,) * books and one.code.nominal == 1000 * bandwidth
+        assert tokens.shape[0] == books and len(np.unique(tokens[0])) > 1
+        assert abs(len(one.decode(tokens)) - len(x)) < codes.RATE / 75
+    assert (codes.of_encodec(network, 1.5).encode(x) == tokens[:2]).all(), "each for what is left"
+
+
+def test_tokens_of_a_data_set_are_made_once_and_are_its_clips(small_run):
+    run, data, *_ = small_run
+    tokens, code = codes.of_dataset(run, data)
+    assert tokens.shape == (len(data), 6, 100) and code.frame_rate == 100
+    assert (tokens[5] == codes.tokenizer("l3ac", "shipped").encode(data.clips([5])[0])).all()
+    again, _ = codes.of_dataset(run, data)
+    assert (again == tokens).all()
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+def test_bits_of_known_tokens():
+    """A fair coin is one bit, its copy none; a token that never came costs more, not infinity."""
+    rng = np.random.default_rng(0)
+    coin = rng.integers(2, size=(4, 1, 5000))
+    tokens = np.concatenate([coin, coin], 1)
+    table = statistics.bits_table(tokens[:2], tokens[2:], codes.Code((2, 2), 1.0))
+    assert table.nominal.tolist() == [1, 1] and table.used.tolist() == [2, 2]
+    assert table.alone.to_numpy() == pytest.approx(1, abs=0.01)
+    assert table.after_last.to_numpy() == pytest.approx(1, abs=0.01)
+    assert table.after_other.to_numpy() == pytest.approx(0, abs=0.01)
+    counts = statistics.counted(np.zeros(3, int), np.array([0, 0, 1]), (1, 3))
+    assert counts.tolist() == [[2, 1, 0]]
+    assert statistics.bits(counts, np.array([0]), np.array([2])) == pytest.approx(np.log2(9))
+
+
+def test_what_a_token_says_of_a_frame_is_found_and_nothing_else():
+    rng = np.random.default_rng(0)
+    tokens, noise = rng.integers(7, size=(4000, 2)), rng.normal(size=4000)
+    target = tokens[:, 0] ** 2.0
+    halves = np.s_[:2000], np.s_[2000:]
+    told = [
+        statistics.explained(*((tokens[h][:, [i]], (target + 0 * noise)[h]) for h in halves))
+        for i in (0, 1)
+    ]
+    assert told[0] == pytest.approx(1, abs=1e-3) and told[1] == pytest.approx(0, abs=0.01)
+    found = statistics.histograms(tokens.T[None], (7, 7))
+    assert found.shape == (1, 14) and found[0, :7].sum() == pytest.approx(1)
+    assert found[0, 3] == pytest.approx((tokens[:, 0] == 3).mean())
+
+
+def test_level_and_brightness_of_a_known_tone():
+    t = np.arange(16_000) / codes.RATE
+    x = np.stack([a * np.sin(2 * np.pi * hz * t) for a, hz in ((0.1, 1000), (0.01, 4000))])
+    found = statistics.frame_targets(x.astype(np.float32), 100, codes.Code(SIZES, 100.0))
+    assert found["level"][:, 50] == pytest.approx([-23.01, -43.01], abs=0.1)
+    assert found["brightness"][:, 50] == pytest.approx(np.log2([1000, 4000]), abs=0.05)
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+def test_a_rotation_keeps_lengths_and_products_see_differences_alone():
+    q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    turned = [model.rotated(one.expand(40, 8)) for one in (q, k)]
+    assert torch.allclose(turned[0].norm(dim=1), q.norm().expand(40), atol=1e-5)
+    product = turned[0] @ turned[1].T
+    for apart in (0, 3, 17):
+        along = torch.diagonal(product, apart)
+        assert torch.allclose(along, along[0].expand_as(along), atol=1e-4)
+    pair = model.rotated(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))[1]
+    assert torch.allclose(pair, torch.tensor([np.cos(1.0), np.sin(1.0)], dtype=torch.float32))
+
+
+def test_the_rotation_is_that_of_the_published_package():
+    x = torch.randn(1, 2, 30, 16, generator=torch.Generator().manual_seed(0))
+    theirs = RotaryEmbedding(dim=16).rotate_queries_or_keys(x)
+    assert torch.allclose(model.rotated(x), theirs, atol=1e-5)
+
+
+def test_hidden_tokens_are_unseen_and_alone_in_the_loss():
+    torch.manual_seed(0)
+    net = model.TokenModel(SIZES, model.SIZES["tiny"]).eval()
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(np.stack([rng.integers(n, size=(2, 20)) for n in SIZES], 1))
+    hidden = model.hide((2, 6, 20), 0.25, rng)
+    other = torch.where(hidden, (tokens + 1) % 7, tokens)
+    logits, again = net(tokens, hidden), net(other, hidden)
+    assert all(torch.equal(a, b) for a, b in zip(logits, again, strict=True))
+    assert not torch.equal(net(tokens, hidden & False)[0], logits[0])
+    by_hand = [
+        F.cross_entropy(logits[i][b, t], tokens[b, i, t])
+        for b, i, t in hidden.nonzero().tolist()
+    ]  # fmt: skip
+    found = float(model.loss_of(logits, tokens, hidden).detach())
+    assert found == pytest.approx(float(torch.stack(by_hand).mean().detach()))
+    share = model.hide((40, 6, 500), 0.25, rng).double().mean()
+    assert float(share) == pytest.approx(0.25, abs=0.005)
+
+
+@pytest.mark.parametrize("look_ahead", [0, 3])
+def test_a_model_with_a_look_ahead_hears_no_farther(look_ahead):
+    torch.manual_seed(0)
+    net = model.TokenModel(SIZES, model.SIZES["tiny"], look_ahead).eval()
+    tokens = torch.zeros(1, 6, 30, dtype=torch.long)
+    later = tokens.clone()
+    later[..., 20] = 1
+    change = (net.states(tokens) - net.states(later)).abs().amax((0, 2))
+    assert (change[: 20 - look_ahead] == 0).all() and (change[20 - look_ahead :] > 0).all()
+
+
+def test_a_patch_is_a_frame_and_the_local_encoder_sees_no_other():
+    """Without its global encoder's word a frame's logits depend on that frame's tokens alone."""
+    torch.manual_seed(0)
+    net = model.TokenModel(SIZES, model.SIZES["tiny"]).eval()
+    torch.nn.init.zeros_(net.to_local.weight)
+    tokens = torch.zeros(1, 6, 10, dtype=torch.long)
+    later, nothing = tokens.clone(), torch.zeros(1, 6, 10, dtype=torch.bool)
+    later[0, 2, 4] = 5
+    change = (net(tokens, nothing)[0] - net(later, nothing)[0]).abs().amax((0, 2))
+    assert change[4] > 0 and (change[torch.arange(10) != 4] == 0).all()
+
+
+def test_the_papers_size_and_what_patches_save():
+    weights = sum(
+        p.numel() for p in model.TokenModel((1024,) * 2, model.SIZES["paper"]).parameters()
+    )
+    assert 85e6 < weights < 90e6  # (12 layers of 768: 85 million)
+    found = model.macs_of(model.SIZES["small"], 6, 500)
+    assert found["flat"]["pairs"] == 36 * model.macs(500, 96, 4)["pairs"]
+    assert found["flat"]["matrices"] == 6 * model.macs(500, 96, 4)["matrices"]
+    layer = model.Layer(96, 4)
+    matrices = sum(p.numel() for n, p in layer.named_parameters() if p.ndim == 2)
+    assert model.macs(1, 96, 1)["matrices"] == matrices
+
+
+def test_a_profile_names_a_codec_that_there_is():
+    with pytest.raises(PaperError, match="token_codec"):
+        config.load("tiny", token_codec="mp3")
