@@ -71,6 +71,7 @@ benchmark: setup
 	@$(BIN)/python benchmarks/speed.py
 	@$(BIN)/python benchmarks/listeners.py
 	@$(BIN)/python benchmarks/adapters.py
+	@$(BIN)/python benchmarks/tokens.py
 
 # keeps what took hours: data/full and data/paper have to be removed by hand
 clean:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from paper_lib import PaperError
+from paper_lib.codec import pretrained
 from paper_lib.core import paths
-from paper_lib.proxies import pretrained, ranking, synth
+from paper_lib.proxies import ranking, synth
 
 COMMIT = "5f" * 20
 
@@ -63,7 +64,7 @@ SHAPES = {"encodec": (150, 16), "dac": (172, 72), "clap": (1, 16), "ast": (1212,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(pretrained.HUB))
 def test_an_encoder_from_its_folder_has_its_frames_and_hears_a_sound(name, tmp_path, sounds):
-    frames = pretrained.frames_of(name, kept(name, tmp_path))(sounds)
+    frames = pretrained.frames_of(name, kept(name, tmp_path), synth.RATE)(sounds)
     assert frames.shape[0] == 2 and frames.shape[2] == SHAPES[name][1]
     assert frames.shape[1] == pytest.approx(SHAPES[name][0], abs=1)
     assert np.isfinite(frames).all() and np.abs(frames[0] - frames[1]).max() > 1e-6
@@ -85,7 +86,7 @@ def exported(path, **also):
 
 def test_an_encoder_of_ones_own_is_one_file_with_its_rate(tmp_path, sounds):
     path = exported(tmp_path / "loudness.pt2", rate="16000")
-    frames = pretrained.frames_of(str(path), path)(sounds)
+    frames = pretrained.frames_of(str(path), path, synth.RATE)(sounds)
     assert frames.shape == (2, 20, 1) and frames == pytest.approx(0.1 / 2**0.5, rel=0.02)
     assert pretrained.title(str(path)) == "loudness"
     assert "loudness" in ranking.representations("shipped", 0, ((str(path), path),))
@@ -99,18 +100,18 @@ def test_what_cannot_be_had_or_is_no_encoder_is_one_sentence(tmp_path):
         pretrained.fetch("nowhere.pt2")
     (tmp_path / "words.pt2").write_text("no program")
     with pytest.raises(PaperError, match="no program that"):
-        pretrained.frames_of("words.pt2", tmp_path / "words.pt2")
+        pretrained.frames_of("words.pt2", tmp_path / "words.pt2", synth.RATE)
     path = exported(tmp_path / "silent.pt2")
     with pytest.raises(PaperError, match="sampling rate"):
-        pretrained.frames_of(str(path), path)
+        pretrained.frames_of(str(path), path, synth.RATE)
 
 
 FETCH = """
 from paper_lib import PaperError
-from paper_lib.proxies import pretrained
+from paper_lib.codec import pretrained
 try:
     folder, version = pretrained.fetch("encodec")
-    pretrained.frames_of("encodec", folder)
+    pretrained.frames_of("encodec", folder, 44_100)
     print(version, sorted(p.name for p in folder.iterdir()))
 except PaperError as e:
     print("refused:", e)

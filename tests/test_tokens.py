@@ -1,6 +1,10 @@
 """Codec tokens: round trips, known bits; a masked model whose rotation and loss are worked out."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from rotary_embedding_torch import RotaryEmbedding
@@ -8,8 +12,8 @@ from torch.nn import functional as F
 
 from paper_lib import PaperError
 from paper_lib.codec import l3ac
-from paper_lib.core import config
-from paper_lib.tokens import codes, model, statistics
+from paper_lib.core import config, loop
+from paper_lib.tokens import codes, downstream, generation, model, pretraining, statistics
 
 SIZES = (9, 9, 9, 7, 7, 7)
 
@@ -217,3 +221,135 @@ def test_the_papers_size_and_what_patches_save():
 def test_a_profile_names_a_codec_that_there_is():
     with pytest.raises(PaperError, match="token_codec"):
         config.load("tiny", token_codec="mp3")
+
+
+def test_what_clips_cost_to_keep_is_the_size_of_their_files(tmp_path, tokenizer):
+    """Noise of 16 bits cannot be packed at all, silence nearly to nothing; tokens stay nominal."""
+    noise = np.random.default_rng(0).integers(-32768, 32768, (4, 16_000)).astype(np.int16)
+    some = np.random.default_rng(1).integers(7, size=(4, 6, 100)).astype(np.uint16)
+    found = {
+        name: statistics.storage_table(x, some, tokenizer.code, tmp_path).set_index("kept_as")
+        for name, x in (("noise", noise), ("silence", 0 * noise))
+    }
+    rate = found["noise"].bits_a_second
+    assert rate["16-bit samples"] == 256_000 and 256_000 < rate["FLAC"] < 1.1 * 256_000
+    assert found["silence"].bits_a_second["FLAC"] < 0.02 * 256_000
+    assert 1800 < rate["tokens, bits packed"] < 1800 + 8 * 1500 / 4  # (and the file's head)
+
+
+# --- training and filling gaps --------------------------------------------------------------------
+
+
+def test_tables_know_what_repeats_and_the_model_learns_what_they_cannot():
+    """Two codebooks: noise, and its copy. Only a model that reads both knows."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(5, size=(64, 1, 60)).astype(np.uint16)
+    tokens, code = np.concatenate([noise, noise], 1), codes.Code((5, 5), 10.0)
+    own = {"token_seconds": 3.0, "token_epochs": 25, "token_rate": 1e-2, "token_batch": 16}
+    run = config.load("tiny", **own)
+    tables = pretraining.counted_out(tokens[:48], tokens[48:], (5, 5), 60, 0)
+    assert tables.accuracy.to_numpy() == pytest.approx(0.2, abs=0.08)
+    net = pretraining.new(run, code, 0)
+    before = pretraining.judge(net, tokens[48:], 30, 0)
+    loop.train(*pretraining.training_of(net, tokens[:48], tokens[48:], run, code))
+    after = pretraining.judge(net, tokens[48:], 30, 0)
+    assert before.accuracy.max() < 0.4 and before.bits.min() > 2
+    hidden = pretraining.hidden_of(0, 16, (2, 30), 0)
+    blind = [float(hidden.all(1).sum() / hidden[:, i].sum()) for i in (0, 1)]
+    for row, unseen in zip(after.itertuples(), blind, strict=True):  # (the copy is hidden, too)
+        assert row.accuracy == pytest.approx(1 - 0.8 * unseen, abs=0.08)
+        assert row.bits == pytest.approx(unseen * np.log2(5), abs=0.1)
+
+
+def test_a_table_of_neighbours_is_sure_of_what_stays():
+    still = np.repeat(np.random.default_rng(0).integers(7, size=(30, 1, 1)), 50, 2)
+    found = pretraining.counted_out(still[:20], still[20:], (7,), 50, 0).set_index("model")
+    assert found.accuracy["bigram"] == found.accuracy["both neighbours"] == 1
+    assert found.bits["bigram"] < 0.1 < found.bits["unigram"]
+
+
+def test_excerpts_are_pieces_of_their_clips_and_drawn_by_key():
+    tokens = np.arange(4 * 2 * 50).reshape(4, 2, 50).astype(np.uint16)
+    rows = np.array([3, 1])
+    found = pretraining.excerpts(tokens, rows, 20, (0, "a")).numpy()
+    assert (np.diff(found, axis=2) == 1).all() and (found[:, 0, 0] // 100 == rows).all()
+    assert (found == pretraining.excerpts(tokens, rows, 20, (0, "a")).numpy()).all()
+    assert (found != pretraining.excerpts(tokens, rows, 20, (0, "b")).numpy()).any()
+    whole = pretraining.excerpts(tokens, rows, 99, (0, "a"))
+    assert (whole.numpy() == tokens[rows]).all()
+
+
+def test_a_dropped_chunk_is_one_piece_and_the_rest_keeps_its_order():
+    tokens = torch.arange(40).expand(3, 2, 40)
+    left = downstream.without_a_chunk(tokens, np.random.default_rng(0))
+    assert left.shape == (3, 2, 30)
+    steps = left[:, 0].diff(dim=1)
+    assert ((steps == 1).sum(1) >= 28).all() and (steps.amax(1) <= 11).all()
+
+
+def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
+    torch.manual_seed(0)
+    net = model.TokenModel(SIZES, model.SIZES["tiny"])
+    whole = sum(p.numel() for p in net.parameters())
+    net.keep_global()
+    one = downstream.Classifier(net, 24, 3).eval()
+    assert sum(p.numel() for p in one.parameters()) < whole
+    tokens = torch.zeros(2, 6, 12, dtype=torch.long)
+    assert torch.allclose(one(tokens), one.last(net.states(tokens).mean(1)))
+    logits = np.array([[2.0, 1.0, -1.0], [-3.0, -1.0, -2.0]])
+    assert downstream.answers(logits, True).tolist() == [[1, 1, 0], [0, 0, 0]]
+    assert downstream.answers(logits, False).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert downstream.accuracy(np.eye(3)[:2], np.eye(3)[[0, 2]]).tolist() == [1, 0]
+
+
+class Knows(torch.nn.Module):
+    """A model that is sure of every token: of codebook i at frame t it is (i + t) modulo 4."""
+
+    def forward(self, tokens, hidden):
+        places = torch.arange(tokens.shape[2])
+        one_hot = [F.one_hot((i + places) % 4, 4)[None] for i in range(tokens.shape[1])]
+        return [20.0 * one for one in one_hot]
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_a_gap_is_filled_by_what_the_model_says_and_nothing_else_is_touched(rounds):
+    tokens = np.full((3, 20), 3, np.uint16)
+    found = generation.filled(Knows(), tokens, (5, 9), rounds)
+    wanted = (np.arange(3)[:, None] + np.arange(20)) % 4
+    assert (found[:, 5:9] == wanted[:, 5:9]).all()
+    assert (np.delete(found, np.s_[5:9], 1) == 3).all()
+    net = model.TokenModel((4, 4, 4), model.SIZES["tiny"])
+    one, again, other = (
+        generation.filled(net, tokens, (5, 9), rounds, key=(n,)) for n in (1, 1, 2)
+    )
+    assert (one == again).all() and (one != other).any()
+
+
+@pytest.mark.slow
+def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
+    small_run, monkeypatch
+):
+    small, data, *_ = small_run
+    run = replace(small, token_epochs=3, token_sounds=4, token_seconds=0.5)
+    whole, history = pretraining.fit(run, data)
+    shutil.rmtree(pretraining.stage(run, data).folder)
+    judge, calls = pretraining.judge, []
+
+    def dies(*own):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(*own)
+
+    monkeypatch.setattr(pretraining, "judge", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.fit(run, data)
+    monkeypatch.setattr(pretraining, "judge", judge)
+    again, resumed = pretraining.fit(run, data)
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True)
+    )
+    pd.testing.assert_frame_equal(history, resumed)
+    fitted = downstream.fit_all(run, data, [downstream.Training("player", "pretrained", True)])
+    ((_, logits),) = fitted.items()
+    assert logits.shape == (len(data.rows("test")), len(downstream.tasks(data)["player"].classes))

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from ..codec import l3ac
+from ..codec import l3ac, pretrained
 from ..codec.encoder import Encoder, bake
 from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
@@ -26,7 +26,7 @@ from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition import model
 from ..sound import audio
-from . import pretrained, synth
+from . import synth
 
 SILENT = 1e-3  # RMS of a sound that is none
 TRIES = 20  # presets that are drawn until all steps of one sound
@@ -163,7 +163,7 @@ def representations(
     if released:
         found["L3AC, fine-tuned"] = _of_codec(released[0].encoder)
     for name, path in others:
-        found[pretrained.title(name)] = pretrained.frames_of(name, path)
+        found[pretrained.title(name)] = pretrained.frames_of(name, path, synth.RATE)
     return found
 
 

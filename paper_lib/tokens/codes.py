@@ -18,12 +18,11 @@ import pyarrow.parquet as pq
 import torch
 from l3ac.en_codec import EnCodec
 
-from ..codec import l3ac
+from ..codec import l3ac, pretrained
 from ..codec.encoder import Encoder, bake
 from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
-from ..proxies import pretrained
 from ..sound import audio
 from ..sound.dataset import Dataset
 
@@ -149,11 +148,11 @@ def unpacked(content: bytes, sizes: tuple[int, ...], frames: int) -> np.ndarray:
     """What `packed` was given: (codebooks, frames) uint16."""
     width = bits_a_frame(sizes)
     bits = np.unpackbits(np.frombuffer(content, np.uint8), count=frames * width)
-    bits, start = bits.reshape(frames, width).astype(np.uint64), 0
+    table, start = bits.reshape(frames, width).astype(np.uint64), 0
     out = np.zeros((len(sizes), frames), np.uint16)
     for members, length in _fields(sizes):
         places = np.arange(length, dtype=np.uint64)
-        number = (bits[:, start : start + length] << places).sum(1, dtype=np.uint64)
+        number = (table[:, start : start + length] << places).sum(1, dtype=np.uint64)
         for i in reversed(members):
             number, digit = np.divmod(number, np.uint64(sizes[i]))
             out[i] = digit
@@ -167,7 +166,8 @@ def write(path: Path, names: list[str], tokens: np.ndarray, code: Code) -> None:
     about["frames"] = str(tokens.shape[2])
     columns = {"name": names, "tokens": [packed(one, code.sizes) for one in tokens]}
     table = pa.table(columns, schema=pa.schema([("name", pa.string()), ("tokens", pa.binary())]))
-    pq.write_table(table.replace_schema_metadata(about), path, compression="none")
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table.replace_schema_metadata(about), path, **plain)
 
 
 def read(path: Path) -> tuple[list[str], np.ndarray, Code]:
@@ -188,14 +188,14 @@ def read(path: Path) -> tuple[list[str], np.ndarray, Code]:
 
 # --- of a data set --------------------------------------------------------------------------------
 
-_cached = functools.lru_cache(1)(tokenizer)  # (a worker gets many parts of one data set)
+cached_tokenizer = functools.lru_cache(1)(tokenizer)  # (a worker gets many parts of one data set)
 
 
 def of_rows(folder: Path, rows: slice, name: str, codec: str) -> dict[str, np.ndarray]:
     """`tokens` (clips, codebooks, frames) uint16 of clips of the data set in `folder`."""
     machine.make_deterministic(1)
     sounds = np.load(folder / "audio.npy", mmap_mode="r")[rows].astype(np.float32) / 32768.0
-    encode = _cached(name, codec).encode
+    encode = cached_tokenizer(name, codec).encode
     return {"tokens": np.stack([encode(x) for x in sounds]).astype(np.uint16)}
 
 

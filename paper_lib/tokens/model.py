@@ -93,6 +93,10 @@ class TokenModel(nn.Module):
         self.local_norm = nn.LayerNorm(size.local_width)
         self.heads = nn.ModuleList(nn.Linear(size.local_width, n) for n in codebooks)
 
+    def keep_global(self) -> None:
+        """Leave out what only a masked model needs: the local encoder and what follows."""
+        del self.to_local, self.local, self.local_norm, self.heads
+
     def embedded(self, tokens: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, codebooks, frames), hidden ones marked True -> (batch, frames, codebooks, w)."""
         each = []

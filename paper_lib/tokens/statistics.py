@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
@@ -13,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from ..core.random import generator_for
 from ..evaluation import scores
 from ..sound import audio, plucked
+from . import codes
 from .codes import RATE, Code, Tokenizer
 
 # --- bits -----------------------------------------------------------------------------------------
@@ -45,7 +52,11 @@ def bits_table(train: np.ndarray, test: np.ndarray, code: Code) -> pd.DataFrame:
     for i, size in enumerate(code.sizes):
         now, before = np.s_[:, i, 1:], np.s_[:, i, :-1]
         other = np.s_[:, i - 1, 1:]
-        row = {"codebook": i + 1, "values": size, "used": len(np.unique(test[:, i]))}
+        row: dict[str, float] = {
+            "codebook": i + 1,
+            "values": size,
+            "used": len(np.unique(test[:, i])),
+        }
         row["nominal"] = float(code.bits[i])
         none = np.zeros_like(train[now]), np.zeros_like(test[now])
         known = {
@@ -87,7 +98,7 @@ def notes(tokenizer: Tokenizer, many: int, seed: int) -> tuple[np.ndarray, np.nd
     for number in range(many):
         rng = generator_for(seed, "note", number)
         player = plucked.PLAYERS[rng.integers(len(plucked.PLAYERS))]
-        pitch, loud = rng.integers(40, 77), rng.uniform(0.3, 1.0)
+        pitch, loud = float(rng.integers(40, 77)), rng.uniform(0.3, 1.0)
         sound = 0.3 * plucked.note(pitch, 0.5, loud, player, rng)
         low = audio.resample(sound, plucked.RATE, RATE).astype(np.float32)
         pitches.append(pitch)
@@ -115,3 +126,71 @@ def effects_heard(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, 
     line = make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression(max_iter=500)))
     said = line.fit(*train).predict(test[0])
     return scores.scores(test[1], said)["macro_f1"]
+
+
+def held_table(
+    clips: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    of_notes: tuple[np.ndarray, np.ndarray],
+    code: Code,
+) -> pd.DataFrame:
+    """A row a codebook, and one of all: what is found from its tokens alone, on test clips.
+
+    clips: "train", "test" -> sounds (clips, samples), tokens, labels (clips, 13). of_notes: see
+    `notes`; the first two thirds are learned from. level, brightness, pitch: R squared over frames;
+    effects: macro-F1 of a clip's histogram.
+    """
+    targets = {
+        split: frame_targets(sounds, tokens.shape[2], code)
+        for split, (sounds, tokens, _) in clips.items()
+    }
+    tokens, midi = of_notes
+    first = np.arange(len(tokens)) < 2 * len(tokens) // 3
+    pitch = np.repeat(midi[:, None], tokens.shape[2], 1)
+
+    def frames(x: np.ndarray, books: list[int]) -> np.ndarray:
+        return x[:, books].transpose(0, 2, 1).reshape(-1, len(books))
+
+    rows = []
+    for books in [*([i] for i in range(len(code.sizes))), list(range(len(code.sizes)))]:
+        found: dict[str, object] = {"codebook": books[0] + 1 if len(books) == 1 else "all"}
+        for name in ("level", "brightness"):
+            both = [(frames(clips[s][1], books), targets[s][name].ravel()) for s in clips]
+            found[name] = explained(*both)
+        found["pitch"] = explained(
+            *((frames(tokens[part], books), pitch[part].ravel()) for part in (first, ~first))
+        )
+        sizes = tuple(code.sizes[i] for i in books)
+        both = [(histograms(clips[s][1][:, books], sizes), clips[s][2]) for s in clips]
+        found["effects"] = effects_heard(*both)
+        rows.append(found)
+    return pd.DataFrame(rows)
+
+
+# --- what they cost to keep -----------------------------------------------------------------------
+
+
+def storage_table(sounds: np.ndarray, tokens: np.ndarray, code: Code, folder: Path) -> pd.DataFrame:
+    """A row a way to keep clips: bits a second of sound, and whether the sound comes back exactly.
+
+    sounds: (clips, samples) int16; tokens: of the same clips. Files are written to `folder`.
+    """
+    seconds = sounds.size / RATE
+    flac = 0
+    for one in sounds:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, one, RATE, format="FLAC", subtype="PCM_16")
+        flac += buffer.getbuffer().nbytes  # (it seeks back to its head)
+    bits_file, byte_file = folder / "packed.parquet", folder / "bytes.parquet"
+    codes.write(bits_file, [str(i) for i in range(len(tokens))], tokens, code)
+    width = np.uint8 if max(code.sizes) <= 256 else np.uint16
+    values = tokens.transpose(0, 2, 1).astype(width).reshape(len(tokens), -1)
+    pq.write_table(pa.table({"tokens": list(values)}), byte_file, compression="zstd")
+    kept = {
+        "16-bit samples": (sounds.nbytes, True),
+        "FLAC": (flac, True),
+        "tokens, a byte each": (byte_file.stat().st_size, False),
+        "tokens, bits packed": (bits_file.stat().st_size, False),
+    }
+    rows = [{"kept_as": name, "bits_a_second": 8 * size / seconds, "lossless": lossless}
+            for name, (size, lossless) in kept.items()]  # fmt: skip
+    return pd.DataFrame(rows)

@@ -16,7 +16,6 @@ import torch
 from ..core import stages
 from ..core.errors import PaperError
 from ..sound import audio
-from . import synth
 
 HUB = {
     "encodec": ("EnCodec", "facebook/encodec_24khz"),
@@ -73,12 +72,12 @@ def fetch(name: str) -> tuple[Path, str]:
     return folder, folder.name  # (a snapshot's folder is named by its commit)
 
 
-def frames_of(name: str, path: Path) -> Frames:
-    """An encoder as a function of sounds (sounds, samples) at 44.1 kHz; path: see `fetch`."""
+def frames_of(name: str, path: Path, heard_at: int) -> Frames:
+    """An encoder as a function of sounds (sounds, samples) at `heard_at` Hz; path: see `fetch`."""
     rate, encode = (_HUB[name] if name in HUB else _of_file)(path)
 
     def frames(x: np.ndarray) -> np.ndarray:
-        heard = (audio.resample(one, synth.RATE, rate).astype(np.float32) for one in x)
+        heard = (audio.resample(one, heard_at, rate).astype(np.float32) for one in x)
         with torch.inference_mode():
             return torch.stack([encode(one) for one in heard]).numpy()
 

@@ -1,0 +1,84 @@
+"""Milliseconds to read a clip of 5 s, as each way to keep it wants (notebook 22), on one thread.
+
+`make benchmark` runs it after `adapters.py`. Ready for a network is log-mel, or (`to tokens`) what
+the codec's encoder makes of it; of tokens the numbers themselves. The milliseconds are this
+machine's; what counts is their order. `python benchmarks/tokens.py --write` keeps them in
+benchmarks/tokens.csv.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+
+from paper_lib.codec import frontends
+from paper_lib.core import machine, paths
+from paper_lib.sound import audio, plucked
+from paper_lib.tokens import codes
+
+CLIPS, ROUNDS = 8, 7
+
+
+def milliseconds(read: Callable[[int], object]) -> float:
+    """The median over rounds of the mean over clips."""
+    found = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for i in range(CLIPS):
+            read(i)
+        found.append(1000 * (time.perf_counter() - start) / CLIPS)
+    return median(found)
+
+
+def clips() -> np.ndarray:
+    """(clips, samples) int16: recordings of the synthetic guitar, as FLAC minds what is on them."""
+    names = plucked.names()[:CLIPS]
+    played = (audio.resample(plucked.play(n, 5.0), plucked.RATE, audio.CODEC_RATE) for n in names)
+    return np.stack([audio.to_int16(x) for x in played])
+
+
+def main() -> None:
+    machine.make_deterministic(1)
+    sounds, mel = clips(), frontends.LogMel().eval()
+    tokenizer = codes.tokenizer("l3ac", "shipped")
+    floats = sounds.astype(np.float32) / 32768
+    tokens = np.stack([tokenizer.encode(x) for x in floats])
+    sizes, frames = tokenizer.code.sizes, tokens.shape[2]
+    packed, values, flac = [codes.packed(one, sizes) for one in tokens], [], []
+    for one, sound in zip(tokens, sounds, strict=True):
+        values.append(one.astype(np.uint8).tobytes())
+        buffer = io.BytesIO()
+        soundfile.write(buffer, sound, audio.CODEC_RATE, format="FLAC", subtype="PCM_16")
+        flac.append(buffer.getvalue())
+
+    def decoded(i: int) -> np.ndarray:
+        return soundfile.read(io.BytesIO(flac[i]), dtype="float32")[0]
+
+    def spectrogram(x: np.ndarray) -> torch.Tensor:
+        with torch.inference_mode():
+            return mel(torch.from_numpy(x)[None])
+
+    ways = {
+        "16-bit samples": lambda i: spectrogram(sounds[i].astype(np.float32) / 32768),
+        "FLAC": lambda i: spectrogram(decoded(i)),
+        "FLAC, to tokens": lambda i: tokenizer.encode(decoded(i)),
+        "tokens, a byte each": lambda i: np.frombuffer(values[i], np.uint8).reshape(6, -1),
+        "tokens, bits packed": lambda i: codes.unpacked(packed[i], sizes, frames),
+    }
+    rows = [(name, milliseconds(read)) for name, read in ways.items()]
+    table = pd.DataFrame(rows, columns=["kept_as", "ms_to_read"]).round(4)
+    print(table.to_string(index=False))
+    if "--write" in sys.argv:
+        table.to_csv(paths.ROOT / "benchmarks" / "tokens.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
