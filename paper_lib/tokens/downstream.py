@@ -49,7 +49,7 @@ def tasks(data: Dataset) -> dict[str, Task]:
     from ..sound.effects import NAMES
 
     found = {"effects": Task("effects", tuple(NAMES), data.labels, several=True)}
-    for name, column in (("player", "guitar"), ("style", "style")):
+    for name, column in (("player", "player"), ("style", "style")):
         each = data.index[column].to_numpy(str)
         classes = tuple(np.unique(each))
         truth = (each[:, None] == np.array(classes)).astype(np.float32)
