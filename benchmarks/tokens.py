@@ -16,6 +16,7 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import soundfile
 import torch
 
@@ -52,9 +53,11 @@ def main() -> None:
     floats = sounds.astype(np.float32) / 32768
     tokens = np.stack([tokenizer.encode(x) for x in floats])
     sizes, frames = tokenizer.code.sizes, tokens.shape[2]
+    zstd = pa.Codec("zstd")
     packed, values, flac = [codes.packed(one, sizes) for one in tokens], [], []
+    raw = [one.astype(np.uint8).tobytes() for one in tokens]
     for one, sound in zip(tokens, sounds, strict=True):
-        values.append(one.astype(np.uint8).tobytes())
+        values.append(zstd.compress(one.astype(np.uint8).tobytes()))
         buffer = io.BytesIO()
         soundfile.write(buffer, sound, audio.CODEC_RATE, format="FLAC", subtype="PCM_16")
         flac.append(buffer.getvalue())
@@ -70,7 +73,10 @@ def main() -> None:
         "16-bit samples": lambda i: spectrogram(sounds[i].astype(np.float32) / 32768),
         "FLAC": lambda i: spectrogram(decoded(i)),
         "FLAC, to tokens": lambda i: tokenizer.encode(decoded(i)),
-        "tokens, a byte each": lambda i: np.frombuffer(values[i], np.uint8).reshape(6, -1),
+        "tokens, bytes": lambda i: np.frombuffer(raw[i], np.uint8),
+        "tokens, bytes, zstd": lambda i: np.frombuffer(
+            zstd.decompress(values[i], tokens[i].size), np.uint8
+        ),
         "tokens, bits packed": lambda i: codes.unpacked(packed[i], sizes, frames),
     }
     rows = [(name, milliseconds(read)) for name, read in ways.items()]

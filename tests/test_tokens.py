@@ -66,8 +66,10 @@ def test_what_is_packed_comes_back(sizes, tmp_path):
 
 def test_a_damaged_file_of_tokens_is_one_sentence(tmp_path):
     (tmp_path / "tokens.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(PaperError, match="22_codec_tokens"):
+    with pytest.raises(PaperError, match="delete the folder"):
         codes.read(tmp_path / "tokens.parquet")
+    with pytest.raises(ValueError, match="1 bytes are not 3 frames"):
+        codes.unpacked(b"x", SIZES, 3)
 
 
 def test_encodecs_codebooks_by_bandwidth_with_random_weights():
@@ -112,10 +114,25 @@ def test_bits_of_known_tokens():
     assert table.nominal.tolist() == [1, 1] and table.used.tolist() == [2, 2]
     assert table.alone.to_numpy() == pytest.approx(1, abs=0.01)
     assert table.after_last.to_numpy() == pytest.approx(1, abs=0.01)
-    assert table.after_other.to_numpy() == pytest.approx(0, abs=0.01)
-    counts = statistics.counted(np.zeros(3, int), np.array([0, 0, 1]), (1, 3))
-    assert counts.tolist() == [[2, 1, 0]]
-    assert statistics.bits(counts, np.array([0]), np.array([2])) == pytest.approx(np.log2(9))
+    assert table.after_other.tolist() == pytest.approx([1, 0], abs=0.01), "both need one bit"
+    few = np.zeros((1, 3), int), np.array([[0, 0, 1]])
+    assert statistics.counted(*few, (1, 3)).tolist() == [[2, 1, 0]]
+    shares = statistics.shares_of(*few, (1, 3))
+    assert shares[0] == pytest.approx([2.5 / 4.5, 1.5 / 4.5, 0.5 / 4.5])
+    assert statistics.bits(shares, np.array([0]), np.array([2])) == pytest.approx(np.log2(9))
+
+
+def test_a_context_that_came_seldom_leans_on_all():
+    """Tokens that depend on nothing cost no more by a large table than by a small one."""
+    rng = np.random.default_rng(0)
+    tokens, contexts = (rng.integers(n, size=(40, 50)) for n in (16, 1000))
+    half = np.s_[:20], np.s_[20:]
+    alone = statistics.shares_of(0 * tokens[half[0]], tokens[half[0]], (1, 16))
+    large = statistics.shares_of(contexts[half[0]], tokens[half[0]], (1000, 16))
+    assert large.sum(1) == pytest.approx(1)
+    asked = [statistics.bits(t, c, tokens[half[1]]) for t, c in
+             ((alone, 0 * tokens[half[1]]), (large, contexts[half[1]]))]  # fmt: skip
+    assert asked[1] == pytest.approx(asked[0], abs=0.01)
 
 
 def test_what_a_token_says_of_a_frame_is_found_and_nothing_else():
@@ -184,8 +201,9 @@ def test_hidden_tokens_are_unseen_and_alone_in_the_loss():
 
 @pytest.mark.parametrize("look_ahead", [0, 3])
 def test_a_model_with_a_look_ahead_hears_no_farther(look_ahead):
+    """(Over four layers, each of which could add to it.)"""
     torch.manual_seed(0)
-    net = model.TokenModel(SIZES, model.SIZES["tiny"], look_ahead).eval()
+    net = model.TokenModel(SIZES, model.SIZES["small"], look_ahead).eval()
     tokens = torch.zeros(1, 6, 30, dtype=torch.long)
     later = tokens.clone()
     later[..., 20] = 1
@@ -210,12 +228,15 @@ def test_the_papers_size_and_what_patches_save():
         p.numel() for p in model.TokenModel((1024,) * 2, model.SIZES["paper"]).parameters()
     )
     assert 85e6 < weights < 90e6  # (12 layers of 768: 85 million)
-    found = model.macs_of(model.SIZES["small"], 6, 500)
+    small, code = model.SIZES["small"], (9, 9, 9, 7, 7, 7)
+    found = model.macs_of(small, code, 500)
     assert found["flat"]["pairs"] == 36 * model.macs(500, 96, 4)["pairs"]
-    assert found["flat"]["matrices"] == 6 * model.macs(500, 96, 4)["matrices"]
-    layer = model.Layer(96, 4)
-    matrices = sum(p.numel() for n, p in layer.named_parameters() if p.ndim == 2)
-    assert model.macs(1, 96, 1)["matrices"] == matrices
+    net = model.TokenModel(code, small)
+    tables = sum(p.numel() for table in net.embed for p in table.parameters())
+    matrices = sum(p.numel() for p in net.parameters() if p.ndim == 2) - tables
+    local = sum(p.numel() for p in net.local.parameters() if p.ndim == 2)
+    # (the local encoder's matrices are used once a token, all others once a frame)
+    assert found["patches"]["matrices"] == 500 * (matrices + 5 * local)
 
 
 def test_a_profile_names_a_codec_that_there_is():
@@ -248,11 +269,12 @@ def test_tables_know_what_repeats_and_the_model_learns_what_they_cannot():
     own = {"token_seconds": 3.0, "token_epochs": 25, "token_rate": 1e-2, "token_batch": 16}
     run = config.load("tiny", **own)
     tables = pretraining.counted_out(tokens[:48], tokens[48:], (5, 5), 60, 0)
-    assert tables.accuracy.to_numpy() == pytest.approx(0.2, abs=0.08)
+    by_table = tables.groupby(["model", "codebook"]).accuracy.mean()
+    assert by_table.to_numpy() == pytest.approx(0.2, abs=0.08)
     net = pretraining.new(run, code, 0)
-    before = pretraining.judge(net, tokens[48:], 30, 0)
+    before = pretraining.judge(net, tokens[48:], 30, 0).groupby("codebook").mean()
     loop.train(*pretraining.training_of(net, tokens[:48], tokens[48:], run, code))
-    after = pretraining.judge(net, tokens[48:], 30, 0)
+    after = pretraining.judge(net, tokens[48:], 30, 0).groupby("codebook").mean()
     assert before.accuracy.max() < 0.4 and before.bits.min() > 2
     hidden = pretraining.hidden_of(0, 16, (2, 30), 0)
     blind = [float(hidden.all(1).sum() / hidden[:, i].sum()) for i in (0, 1)]
@@ -263,7 +285,7 @@ def test_tables_know_what_repeats_and_the_model_learns_what_they_cannot():
 
 def test_a_table_of_neighbours_is_sure_of_what_stays():
     still = np.repeat(np.random.default_rng(0).integers(7, size=(30, 1, 1)), 50, 2)
-    found = pretraining.counted_out(still[:20], still[20:], (7,), 50, 0).set_index("model")
+    found = pretraining.counted_out(still[:20], still[20:], (7,), 50, 0).groupby("model").mean()
     assert found.accuracy["bigram"] == found.accuracy["both neighbours"] == 1
     assert found.bits["bigram"] < 0.1 < found.bits["unigram"]
 
@@ -280,11 +302,15 @@ def test_excerpts_are_pieces_of_their_clips_and_drawn_by_key():
 
 
 def test_a_dropped_chunk_is_one_piece_and_the_rest_keeps_its_order():
-    tokens = torch.arange(40).expand(3, 2, 40)
-    left = downstream.without_a_chunk(tokens, np.random.default_rng(0))
-    assert left.shape == (3, 2, 30)
-    steps = left[:, 0].diff(dim=1)
-    assert ((steps == 1).sum(1) >= 28).all() and (steps.amax(1) <= 11).all()
+    tokens, rng = torch.arange(40).expand(2, 40), np.random.default_rng(0)
+    left = [downstream.without_a_chunk(tokens, rng) for _ in range(30)]
+    assert all(one.shape == (2, 30) and torch.equal(one[0], one[1]) for one in left)
+    begins = set()
+    for one in left:
+        gone = sorted(set(range(40)) - set(one[0].tolist()))
+        assert gone == list(range(gone[0], gone[0] + 10)) and one[0].tolist() == sorted(one[0])
+        begins.add(gone[0])
+    assert len(begins) > 10
 
 
 def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
@@ -294,12 +320,24 @@ def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
     net.keep_global()
     one = downstream.Classifier(net, 24, 3).eval()
     assert sum(p.numel() for p in one.parameters()) < whole
-    tokens = torch.zeros(2, 6, 12, dtype=torch.long)
-    assert torch.allclose(one(tokens), one.last(net.states(tokens).mean(1)))
+    tokens = torch.arange(12).remainder(7).expand(2, 6, 12)
+    by_hand = torch.stack([net.states(tokens)[:, t] for t in range(12)]).sum(0) / 12
+    assert torch.allclose(one(tokens), by_hand @ one.last.weight.T + one.last.bias, atol=1e-5)
+    layers = downstream.averages(net, tokens.numpy())
+    assert layers.shape == (2, 2, 24)
     logits = np.array([[2.0, 1.0, -1.0], [-3.0, -1.0, -2.0]])
     assert downstream.answers(logits, True).tolist() == [[1, 1, 0], [0, 0, 0]]
     assert downstream.answers(logits, False).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert downstream.accuracy(np.eye(3)[:2], np.eye(3)[[0, 2]]).tolist() == [1, 0]
+    assert downstream.all_right(np.eye(3)[:2], np.eye(3)[[0, 2]]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_linear_reader_finds_what_lies_on_a_line(several):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4))
+    truth = np.stack([x[:, 0] > 0, x[:, 0] <= 0], 1).astype(int)
+    found = downstream.read_off((x[:200], truth[:200]), x[200:], several)
+    assert downstream.all_right(truth[200:], found).mean() > 0.95
 
 
 class Knows(torch.nn.Module):
@@ -314,14 +352,12 @@ class Knows(torch.nn.Module):
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_a_gap_is_filled_by_what_the_model_says_and_nothing_else_is_touched(rounds):
     tokens = np.full((3, 20), 3, np.uint16)
-    found = generation.filled(Knows(), tokens, (5, 9), rounds)
+    found = generation.filled(Knows(), tokens, (5, 9), (0,), rounds)
     wanted = (np.arange(3)[:, None] + np.arange(20)) % 4
     assert (found[:, 5:9] == wanted[:, 5:9]).all()
     assert (np.delete(found, np.s_[5:9], 1) == 3).all()
     net = model.TokenModel((4, 4, 4), model.SIZES["tiny"])
-    one, again, other = (
-        generation.filled(net, tokens, (5, 9), rounds, key=(n,)) for n in (1, 1, 2)
-    )
+    one, again, other = (generation.filled(net, tokens, (5, 9), (n,), rounds) for n in (1, 1, 2))
     assert (one == again).all() and (one != other).any()
 
 
@@ -331,7 +367,7 @@ def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
 ):
     small, data, *_ = small_run
     run = replace(small, token_epochs=3, token_sounds=4, token_seconds=0.5)
-    whole, history = pretraining.fit(run, data)
+    history, whole = pretraining.fit(run, data.folder), pretraining.load(run, data)
     shutil.rmtree(pretraining.stage(run, data).folder)
     judge, calls = pretraining.judge, []
 
@@ -343,13 +379,24 @@ def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
 
     monkeypatch.setattr(pretraining, "judge", dies)
     with pytest.raises(KeyboardInterrupt):
-        pretraining.fit(run, data)
+        pretraining.fit(run, data.folder)
     monkeypatch.setattr(pretraining, "judge", judge)
-    again, resumed = pretraining.fit(run, data)
+    resumed, again = pretraining.fit(run, data.folder), pretraining.load(run, data)
     assert all(
         torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True)
     )
     pd.testing.assert_frame_equal(history, resumed)
-    fitted = downstream.fit_all(run, data, [downstream.Training("player", "pretrained", True)])
-    ((_, logits),) = fitted.items()
-    assert logits.shape == (len(data.rows("test")), len(downstream.tasks(data)["player"].classes))
+    _, code = codes.of_dataset(run, data)
+    seeds = [downstream.Training("player", "pretrained", True, seed) for seed in (0, 1)]
+    begun = [downstream.start_of(run, data, code, one, 3) for one in seeds]
+    assert torch.equal(begun[0].net.norm.weight, whole.norm.weight)
+    assert not torch.equal(begun[0].last.weight, begun[1].last.weight), "seeds differ in the rest"
+    fitted = downstream.fit_all(run, data, seeds)
+    task = downstream.tasks(data)["player"]
+    assert fitted[seeds[0]].shape == (len(data.rows("test")), len(task.classes))
+    said = np.stack([downstream.answers(one, task.several) for one in fitted.values()])
+    table = downstream.table(run, data, task, {"fine-tuned": said})
+    assert table.all_right[0] == pytest.approx((said * task.truth[data.rows("test")]).sum(2).mean())
+    other = replace(run, token_epochs=4)
+    with pytest.raises(PaperError, match=pretraining.NOTEBOOK):
+        pretraining.load(other, data)

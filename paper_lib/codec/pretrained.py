@@ -63,11 +63,13 @@ def fetch(name: str) -> tuple[Path, str]:
             folder = Path(snapshot_download(HUB[name][1], allow_patterns=[*NEEDED, weights]))
             if (folder / weights).exists():
                 break
+        else:
+            raise FileNotFoundError(f"neither {' nor '.join(WEIGHTS)}")
     except Exception as problem:
         raise PaperError(
             f"the encoder {name} ({HUB[name][1]}) could not be fetched "
-            f"({type(problem).__name__}): check the network and HF_ENDPOINT, or take it out of "
-            "ranking_models."
+            f"({type(problem).__name__}): check the network and HF_ENDPOINT, or do without it "
+            "(ranking_models, token_codec)."
         ) from problem
     return folder, folder.name  # (a snapshot's folder is named by its commit)
 

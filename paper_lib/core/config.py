@@ -214,9 +214,9 @@ class Tokens:
     token_codec: Literal["l3ac", "encodec_1.5", "encodec_12"] = "l3ac"  # whose tokens
     token_sounds: Count = 600  # other sounds that the masked model also hears
     token_size: Literal["tiny", "small", "medium", "paper"] = "small"  # of the model
-    token_seconds: Annotated[float, Field(gt=0)] = 2.0  # of a clip in a step
+    token_seconds: Above0 = 2.0  # of a clip in a step
     token_batch: Positive = 16
-    token_rate: Annotated[float, Field(gt=0)] = 1e-3
+    token_rate: Above0 = 1e-3
     token_epochs: Positive = 6  # of the masked model
     token_task_epochs: Positive = 4  # of each task
     token_seeds: Positive = 3  # trainings of each task

@@ -163,7 +163,10 @@ def representations(
     if released:
         found["L3AC, fine-tuned"] = _of_codec(released[0].encoder)
     for name, path in others:
-        found[pretrained.title(name)] = pretrained.frames_of(name, path, synth.RATE)
+        title = pretrained.title(name)
+        if title in found:
+            raise PaperError(f"ranking_models: there is a row {title} already; rename {name}.")
+        found[title] = pretrained.frames_of(name, path, synth.RATE)
     return found
 
 
@@ -249,7 +252,7 @@ def scores(profile: Profile) -> pd.DataFrame:
     inputs["amsynth"] = stages.digest(plugin)
     named = pretrained.named(profile.ranking_models)
     fetched = {name: pretrained.fetch(name) for name in named}
-    inputs |= {pretrained.title(name): version for name, (_, version) in fetched.items()}
+    inputs |= {f"encoder {name}": version for name, (_, version) in fetched.items()}
     others = tuple((name, path) for name, (path, _) in fetched.items())
     folder = paths.data(profile.profile) / "ranking"
     made = stages.Stage("ranking", folder, own | {"seed": profile.seed}, inputs, threads=1)

@@ -15,25 +15,28 @@ BITS = {
 HELD = ("level", "brightness", "pitch", "effects")
 
 
-def statistics(table: pd.DataFrame) -> plt.Figure:
-    """Bits a token by what is known, and what each codebook holds.
-
-    table: codebook (one row is "all"), the columns of `BITS` and of `HELD`.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), constrained_layout=True)
-    each = table[table.codebook != "all"]
+def bits(table: pd.DataFrame) -> plt.Figure:
+    """Bits a token by what is known. table: codebook, the columns of `BITS`."""
+    figure, axis = plt.subplots(figsize=(9, 3.6), constrained_layout=True)
     width = 0.8 / len(BITS)
     for i, (name, (label, color)) in enumerate(BITS.items()):
-        places = [place + (i - 1.5) * width for place in range(len(each))]
-        left.bar(places, each[name], width, color=color, label=label)
-    left.set_xticks(range(len(each)), each.codebook)
-    left.set(xlabel="codebook", ylabel="bits a token", ylim=(0, 1.45 * each.nominal.max()))
-    left.legend(fontsize=10, ncols=2, loc="upper left")
+        places = [place + (i - 1.5) * width for place in range(len(table))]
+        axis.bar(places, table[name], width, color=color, label=label)
+    axis.set_xticks(range(len(table)), table.codebook)
+    axis.set(xlabel="codebook", ylabel="bits a token", ylim=(0, 1.4 * table.nominal.max()))
+    axis.legend(fontsize=10, ncols=2, loc="upper left")
+    axis.grid(axis="x", visible=False)
+    return figure
+
+
+def held(table: pd.DataFrame) -> plt.Figure:
+    """What each codebook holds, below 0 drawn as 0. table: codebook, the columns of `HELD`."""
+    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.42 * len(table)), constrained_layout=True)
     shown = table.set_index("codebook")[list(HELD)].clip(lower=0)
     looks = {"vmin": 0, "vmax": 1, "cmap": "cividis", "linewidths": 0.5, "fmt": ".2f"}
-    sns.heatmap(shown, annot=True, annot_kws={"size": 10}, ax=right, **looks)
-    right.set(xlabel="", ylabel="codebook")
-    right.tick_params(axis="y", rotation=0)
+    sns.heatmap(shown, annot=True, annot_kws={"size": 10}, ax=axis, **looks)
+    axis.set(xlabel="", ylabel="codebook")
+    axis.tick_params(axis="y", rotation=0)
     return figure
 
 

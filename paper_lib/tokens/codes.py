@@ -8,6 +8,7 @@ left over. Both as integers (clips, codebooks, frames).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,6 @@ class Tokenizer:
     code: Code
     encode: Callable[[np.ndarray], np.ndarray]  # (samples,) -> (codebooks, frames) integers
     decode: Callable[[np.ndarray], np.ndarray]  # (codebooks, frames) -> (samples,)
-    version: str  # which weights
 
 
 def tokenizer(name: str, codec: str) -> Tokenizer:
@@ -66,15 +66,20 @@ def tokenizer(name: str, codec: str) -> Tokenizer:
         PaperError: the weights cannot be had.
     """
     if name == "l3ac":
-        return of_l3ac(l3ac.load(codec), l3ac.weights_name(codec))
+        return of_l3ac(l3ac.load(codec))
     from transformers import EncodecModel
 
-    folder, commit = pretrained.fetch("encodec")
+    folder, _ = pretrained.fetch("encodec")
     bandwidth = float(name.removeprefix("encodec_"))
-    return of_encodec(EncodecModel.from_pretrained(folder).eval(), bandwidth, commit)
+    return of_encodec(EncodecModel.from_pretrained(folder).eval(), bandwidth)
 
 
-def of_l3ac(network: EnCodec, version: str = "") -> Tokenizer:
+def version_of(name: str, codec: str) -> str:
+    """Which weights `tokenizer` takes, without loading them."""
+    return l3ac.weights_name(codec) if name == "l3ac" else pretrained.fetch("encodec")[1]
+
+
+def of_l3ac(network: EnCodec) -> Tokenizer:
     """Digits of L3AC: the level at which each number of a frame stands."""
     vq = network.quantizer.vq
     code = Code(tuple(int(n) for n in vq.levels), RATE / network.mc.hop_length)
@@ -91,10 +96,10 @@ def of_l3ac(network: EnCodec, version: str = "") -> Tokenizer:
         features = network.quantizer.project_out(vq.inv_act(levels / (vq.levels - 1)))
         return network.decoder(network.en_decoder(features)).flatten().numpy()
 
-    return Tokenizer(code, encode, decode, version)
+    return Tokenizer(code, encode, decode)
 
 
-def of_encodec(model, bandwidth: float, version: str = "") -> Tokenizer:
+def of_encodec(model, bandwidth: float) -> Tokenizer:
     """Codebooks of transformers' `EncodecModel` at so many kbit/s."""
     rate, sizes = model.config.sampling_rate, model.config.codebook_size
     books = model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
@@ -111,7 +116,7 @@ def of_encodec(model, bandwidth: float, version: str = "") -> Tokenizer:
         return audio.resample(back, rate, RATE).astype(np.float32)
 
     code = Code((sizes,) * books, model.config.frame_rate)
-    return Tokenizer(code, encode, decode, version)
+    return Tokenizer(code, encode, decode)
 
 
 # --- packed into bits -----------------------------------------------------------------------------
@@ -119,10 +124,10 @@ def of_encodec(model, bandwidth: float, version: str = "") -> Tokenizer:
 
 def _fields(sizes: tuple[int, ...]) -> list[tuple[list[int], int]]:
     """Codebooks that are kept as one number, and its bits: a whole frame's, or each for itself."""
-    whole = float(np.log2(sizes).sum())
+    whole = (math.prod(sizes) - 1).bit_length()
     if whole <= WHOLE:
-        return [(list(range(len(sizes))), int(np.ceil(whole - 1e-9)))]
-    return [([i], int(np.ceil(np.log2(n) - 1e-9))) for i, n in enumerate(sizes)]
+        return [(list(range(len(sizes))), whole)]
+    return [([i], (n - 1).bit_length()) for i, n in enumerate(sizes)]
 
 
 def bits_a_frame(sizes: tuple[int, ...]) -> int:
@@ -147,6 +152,8 @@ def packed(tokens: np.ndarray, sizes: tuple[int, ...]) -> bytes:
 def unpacked(content: bytes, sizes: tuple[int, ...], frames: int) -> np.ndarray:
     """What `packed` was given: (codebooks, frames) uint16."""
     width = bits_a_frame(sizes)
+    if len(content) != -(-frames * width // 8):
+        raise ValueError(f"{len(content)} bytes are not {frames} frames")
     bits = np.unpackbits(np.frombuffer(content, np.uint8), count=frames * width)
     table, start = bits.reshape(frames, width).astype(np.uint64), 0
     out = np.zeros((len(sizes), frames), np.uint16)
@@ -180,8 +187,8 @@ def read(path: Path) -> tuple[list[str], np.ndarray, Code]:
         tokens = np.stack([unpacked(one, code.sizes, frames) for one in kept])
     except (OSError, ValueError, KeyError, AttributeError) as problem:
         raise PaperError(
-            f"{path} is no file of tokens ({problem}): delete it and run notebook "
-            "22_codec_tokens again."
+            f"{path} is no file of tokens ({problem}): delete the folder {path.parent} and run "
+            "the notebook again."
         ) from problem
     return table["name"].to_pylist(), tokens, code
 
@@ -199,26 +206,38 @@ def of_rows(folder: Path, rows: slice, name: str, codec: str) -> dict[str, np.nd
     return {"tokens": np.stack([encode(x) for x in sounds]).astype(np.uint16)}
 
 
-def of_dataset(profile: Profile, data: Dataset) -> tuple[np.ndarray, Code]:
-    """Stage data/<profile>/tokens: tokens of every clip, in the index's order, and what they are.
-
-    Kept as `tokens.parquet`, bits packed; a run that was killed goes on.
-    """
+def stage(profile: Profile, data: Dataset) -> stages.Stage:
+    """data/<profile>/tokens: tokens of every clip, in the index's order."""
     own = (profile.token_codec, profile.codec)
-    codec = tokenizer(*own)
-    parameters = {"codec": profile.token_codec, "sizes": list(codec.code.sizes)}
-    inputs = {"dataset": data.content, "weights": codec.version}
+    inputs = {"dataset": data.content, "weights": version_of(*own)}
     folder = paths.data(profile.profile) / "tokens"
-    made = stages.Stage("tokens", folder, parameters, inputs, threads=1)
+    return stages.Stage("tokens", folder, {"codec": profile.token_codec}, inputs, threads=1)
+
+
+def of_dataset(profile: Profile, data: Dataset) -> tuple[np.ndarray, Code]:
+    """The tokens of every clip, (clips, codebooks, frames), and what they are.
+
+    Made, resumed or found: `tokens.parquet`, bits packed.
+    """
+    own, made = (profile.token_codec, profile.codec), stage(profile, data)
     with made.opened() as work:
         if work:
-            items = {
+            parts = {
                 f"{a:07d}": (data.folder, slice(a, min(a + CHUNK, len(data))), *own)
                 for a in range(0, len(data), CHUNK)
             }
-            files = parallel.shards(of_rows, items, work / "shards", "tokens", profile.scheduler)
-            found = np.concatenate([np.load(file)["tokens"] for file in files])
-            write(work / "tokens.parquet", list(data.index["clip"].astype(str)), found, codec.code)
-            made.finish(stages.array_digest(found))
-    _, tokens, code = read(made.folder / "tokens.parquet")
-    return tokens, code
+            names = list(data.index["clip"].astype(str))
+            made.finish(encoded(of_rows, parts, names, work, profile))
+    return read(made.folder / FILE)[1:]
+
+
+FILE = "tokens.parquet"
+
+
+def encoded(of_part, parts: dict, names: list[str], work: Path, profile: Profile) -> str:
+    """Write the tokens that `of_part` makes of all `parts`, in the folder `work`; their hash."""
+    code = cached_tokenizer(profile.token_codec, profile.codec).code
+    files = parallel.shards(of_part, parts, work / "shards", "tokens", profile.scheduler)
+    found = np.concatenate([np.load(file)["tokens"] for file in files])
+    write(work / FILE, names, found, code)
+    return stages.array_digest(found)

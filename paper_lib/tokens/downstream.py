@@ -2,7 +2,7 @@
 
 As the token paper has it: the local encoder is left out, the global states are averaged over time,
 and one linear layer answers. Fine-tuned or from scratch, with or without a chunk of each sequence
-dropped; and a linear reader of each layer as it is.
+dropped. Ours besides: a linear reader of each layer as it is.
 """
 
 from __future__ import annotations
@@ -13,10 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,10 +21,12 @@ from ..core.config import Profile
 from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition.optimisers import warm_cosine
+from ..sound import effects
 from ..sound.dataset import Dataset
 from . import codes, pretraining
 from .codes import Code
 from .model import TokenModel
+from .statistics import reader
 
 DROPPED = 0.25  # of a sequence, in one piece (the paper does not say how much)
 BATCH = 16
@@ -45,15 +43,17 @@ class Task:
 
 
 def tasks(data: Dataset) -> dict[str, Task]:
-    """Effects, as in Part I; stand-ins for the paper's: who plays, and in which style."""
-    from ..sound.effects import NAMES
+    """Effects, as in Part I; stand-ins for the paper's: who plays, and in which style.
 
-    found = {"effects": Task("effects", tuple(NAMES), data.labels, several=True)}
-    for name, column in (("player", "player"), ("style", "style")):
-        each = data.index[column].to_numpy(str)
-        classes = tuple(np.unique(each))
+    What is the same on all training clips is no task, and left out.
+    """
+    found = {"effects": Task("effects", effects.NAMES, data.labels, several=True)}
+    for name in ("player", "style"):
+        each = data.index[name].to_numpy(str)
+        classes = tuple(map(str, np.unique(each)))
         truth = (each[:, None] == np.array(classes)).astype(np.float32)
-        found[name] = Task(name, classes, truth)
+        if len(np.unique(each[data.rows("train")])) > 1:
+            found[name] = Task(name, classes, truth)
     return found
 
 
@@ -69,13 +69,10 @@ class Classifier(nn.Module):
 
 
 def without_a_chunk(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """(batch, codebooks, frames) -> fewer frames: of each clip one piece is left out."""
-    frames = tokens.shape[2]
-    gone = round(DROPPED * frames)
-    kept = []
-    for one, begin in zip(tokens, rng.integers(frames - gone + 1, size=len(tokens)), strict=True):
-        kept.append(torch.cat([one[:, :begin], one[:, begin + gone :]], 1))
-    return torch.stack(kept)
+    """(codebooks, frames) -> fewer frames: one piece is left out."""
+    gone = round(DROPPED * tokens.shape[1])
+    begin = int(rng.integers(tokens.shape[1] - gone + 1))
+    return torch.cat([tokens[:, :begin], tokens[:, begin + gone :]], 1)
 
 
 def loss_of(logits: torch.Tensor, truth: torch.Tensor, several: bool) -> torch.Tensor:
@@ -98,46 +95,53 @@ class Training:
     seed: int = 0
 
 
-def train(profile: Profile, data: Dataset, training: Training) -> tuple[np.ndarray, pd.DataFrame]:
+def train(
+    profile: Profile, data: Dataset, training: Training, folder: Path | None = None
+) -> tuple[np.ndarray, pd.DataFrame]:
     """(test clips, classes) logits of a trained classifier, and its history.
 
-    The last epoch counts: nothing is chosen.
+    It hears whole clips. The last epoch counts: nothing is chosen. With a `folder` a killed
+    training goes on.
     """
-    task = tasks(data)[training.task]
-    tokens, code = codes.of_dataset(profile, data)
+    task, (tokens, code) = tasks(data)[training.task], codes.of_dataset(profile, data)
     model = start_of(profile, data, code, training, len(task.classes))
-    rows, frames = data.rows("train"), round(profile.token_seconds * code.frame_rate)
     seed = profile.seed + training.seed
-    examples, per_epoch = loop.shuffled(rows, BATCH, seed, training.task)
+    examples, per_epoch = loop.shuffled(data.rows("train"), BATCH, seed, training.task)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        key = (seed, "excerpt", step)
-        heard = pretraining.excerpts(tokens, part, frames, key)
+        heard = [torch.from_numpy(tokens[row].astype(np.int64)) for row in part]
         if training.dropped:
-            heard = without_a_chunk(heard, generator_for(*key, "dropped"))
+            draws = (generator_for(seed, "dropped", step, int(row)) for row in part)
+            heard = [without_a_chunk(one, rng) for one, rng in zip(heard, draws, strict=True)]
         device = next(model.parameters()).device
         truth = torch.from_numpy(task.truth[part]).to(device)
-        return loss_of(model(heard.to(device)), truth, task.several)
+        return loss_of(model(torch.stack(heard).to(device)), truth, task.several)
 
     steps = profile.token_task_epochs * per_epoch
     optimiser = torch.optim.AdamW(model.parameters(), profile.token_rate, weight_decay=0.01)
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0)
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0,
+                     checkpoint_every=per_epoch, label=training.task)  # fmt: skip
     schedule = warm_cosine(optimiser, steps, 0.1)
-    history = loop.train(loop.Task(model, examples, loss, [optimiser], [schedule]), plan).history
+    plain = loop.Task(model, examples, loss, [optimiser], [schedule])
+    history = loop.train(plain, plan, folder).history
     return said(model, tokens[data.rows("test")]), history
 
 
 def start_of(
     profile: Profile, data: Dataset, code: Code, training: Training, classes: int
 ) -> Classifier:
-    """A classifier as it begins: on random weights, or on those of the masked model."""
-    net = pretraining.new(profile, code, profile.seed + training.seed)
-    if training.start == "pretrained":
-        made = pretraining.stage(profile, data)
-        stages.ready(made, pretraining.NOTEBOOK)
-        net = pretraining.load(profile, code, made.folder)
+    """A classifier as it begins: on random weights, or on those of the masked model.
+
+    The last layer is drawn by the training's seed in both. (There is one masked model: what its own
+    seed is worth, no interval here holds.)
+    """
+    seed = profile.seed + training.seed
+    fresh = pretraining.new(profile, code, seed)
+    net = pretraining.load(profile, data) if training.start == "pretrained" else fresh
     net.keep_global()
-    return Classifier(net, net.norm.normalized_shape[0], classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(net, net.norm.normalized_shape[0], classes)
 
 
 @torch.inference_mode()
@@ -153,15 +157,16 @@ def said(model: nn.Module, tokens: np.ndarray) -> np.ndarray:
 
 def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     """data/<profile>/token_tasks/<...>: what one training leaves."""
-    own = {"epochs": profile.token_task_epochs, "rate": profile.token_rate, "seed": profile.seed}
-    own |= {"size": profile.token_size, "seconds": profile.token_seconds} | asdict(training)
-    found = paths.data(profile.profile)
-    made = stages.require(found / "tokens", pretraining.NOTEBOOK, dataset=data.content)
+    names = ("token_task_epochs", "token_rate", "token_size", "seed")
+    own = {name: getattr(profile, name) for name in names} | asdict(training)
+    made = stages.ready(codes.stage(profile, data), pretraining.NOTEBOOK)
     inputs = {"dataset": data.content, "tokens": made["content"]}
     if training.start == "pretrained":
-        inputs["model"] = stages.require(found / "token_model", pretraining.NOTEBOOK)["content"]
+        started = stages.ready(pretraining.stage(profile, data), pretraining.NOTEBOOK)
+        inputs["model"] = started["content"]
     name = f"{training.task}_{training.start}{'_dropped' * training.dropped}_{training.seed}"
-    return stages.Stage("token_task", found / "token_tasks" / name, own, inputs, threads=1)
+    folder = paths.data(profile.profile) / "token_tasks" / name
+    return stages.Stage("token_task", folder, own, inputs, threads=1)
 
 
 def fit(profile: Profile, folder: Path, training: Training) -> np.ndarray:
@@ -171,7 +176,7 @@ def fit(profile: Profile, folder: Path, training: Training) -> np.ndarray:
     with made.opened() as work:
         if work:
             machine.make_deterministic(1)
-            logits, history = train(profile, data, training)
+            logits, history = train(profile, data, training, work)
             np.save(work / "said.npy", logits)
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.array_digest(logits))
@@ -190,22 +195,22 @@ def fit_all(
 
 
 @torch.inference_mode()
-def averages(net: TokenModel, tokens: np.ndarray, layer: int) -> np.ndarray:
-    """(clips, width): the mean over time of the global states after so many layers."""
-    parts = torch.from_numpy(tokens.astype(np.int64)).split(16)
-    return torch.cat([net.states(part, layer=layer).mean(1) for part in parts]).numpy()
+def averages(net: TokenModel, tokens: np.ndarray) -> np.ndarray:
+    """(layers + 1, clips, width): means over time of what goes in, and what each layer makes."""
+    device, found = next(net.parameters()).device, []
+    for start in range(0, len(tokens), 16):
+        part = torch.from_numpy(tokens[start : start + 16].astype(np.int64)).to(device)
+        found.append(torch.stack([x.mean(1) for x in net.by_layer(net.embedded(part))]).cpu())
+    return torch.cat(found, 1).numpy()
 
 
 def read_off(train: tuple[np.ndarray, np.ndarray], test: np.ndarray, several: bool) -> np.ndarray:
-    """(clips, classes) 0/1 of logistic regressions. train: inputs, truth (clips, classes)."""
+    """(clips, classes) 0/1 of a linear reader. train: inputs, truth (clips, classes)."""
+    line, classes = reader(several), train[1].shape[1]
     if several:
-        line = make_pipeline(
-            StandardScaler(), OneVsRestClassifier(LogisticRegression(max_iter=500))
-        )
         return line.fit(*train).predict(test).astype(int)
-    line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     which = line.fit(train[0], train[1].argmax(1)).predict(test)
-    return (which[:, None] == np.arange(train[1].shape[1])).astype(int)
+    return (which[:, None] == np.arange(classes)).astype(int)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -218,30 +223,27 @@ def answers(logits: np.ndarray, several: bool) -> np.ndarray:
     return (logits == logits.max(-1, keepdims=True)).astype(int)
 
 
-def accuracy(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """(..., clips) 1 where all classes of a clip are right."""
+def all_right(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """(..., clips) 1 where all that is said of a clip is right: of one class, the accuracy."""
     return (truth == answered).all(-1).astype(float)
 
 
 def table(
     profile: Profile, data: Dataset, task: Task, found: dict[str, np.ndarray]
 ) -> pd.DataFrame:
-    """A row a system: accuracy and macro-F1 on test clips, with intervals.
+    """A row a system: all_right and macro_f1 on test clips.
 
     found: system -> (seeds, test clips, classes) 0/1. lo, hi: 95 % over recordings and seeds.
     """
     test, rows = data.rows("test"), []
     truth = task.truth[test].astype(int)
-    recordings = data.index.recording.to_numpy()[test]
+    own = data.index.recording.to_numpy()[test], profile.bootstrap, profile.seed
     for system, said in found.items():
-        ends = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)
-        right = accuracy(truth, said)
+        right = all_right(truth, said)
         row = {"task": task.name, "system": system, "seeds": len(said), "clips": len(test)}
-        row |= {"accuracy": right.mean()}
-        row["accuracy_lo"], row["accuracy_hi"] = intervals.of_mean(
-            right, recordings, profile.bootstrap, profile.seed
-        )
+        row |= {"all_right": float(right.mean())}
+        row["right_lo"], row["right_hi"] = intervals.of_mean(right, *own)
         row["macro_f1"] = intervals.mean_score(truth, said)["macro_f1"]
-        row["lo"], row["hi"] = ends["macro_f1"]
+        row["lo"], row["hi"] = intervals.intervals(truth, said, *own)["macro_f1"]
         rows.append(row)
     return pd.DataFrame(rows)

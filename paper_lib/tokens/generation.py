@@ -1,7 +1,8 @@
 """The masked model as a generator: a gap filled in a few rounds. Notebook 24.
 
 After MaskGIT (Chang et al., 2022): all tokens of the gap are hidden; in each round the model
-guesses them all, the guesses that it is surest of stay, and the rest is hidden again.
+guesses them all, the guesses that it is surest of stay, and the rest is hidden again. (A model that
+was trained with a quarter of single tokens hidden has not met a gap: it does what it can.)
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ def filled(
     net: TokenModel,
     tokens: np.ndarray,
     gap: tuple[int, int],
+    key: tuple,
     rounds: int = 12,
     temperature: float = 1.0,
-    key: tuple = (0,),
 ) -> np.ndarray:
     """(codebooks, frames) with the frames `gap` (first, behind the last) made anew.
 
     Each round draws a value for every hidden token (temperature 0: takes the likeliest), and keeps
     so many of the likeliest draws that the share which is still hidden falls along a cosine to 0.
+    key: of the draws.
     """
     rng = generator_for(*key)
     found = torch.from_numpy(tokens.astype(np.int64))[None].clone()

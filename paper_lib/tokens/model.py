@@ -17,7 +17,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is; the paper's: 768 wide, 12 layers, 12 heads."""
+    """How large a model is. The paper's global encoder: 768 wide, 12 layers; its local one: 2.
+
+    (Heads, and how wide the local encoder is, the paper does not say: they are ours.)
+    """
 
     width: int
     layers: int
@@ -74,7 +77,8 @@ class Layer(nn.Module):
 class TokenModel(nn.Module):
     """Tokens (batch, codebooks, frames) -> logits of each codebook; or its global states.
 
-    look_ahead: frames that the global encoder sees of what comes (None: all of it).
+    look_ahead: frames that the global encoder sees of what comes (None: all of it). Its first
+    layer alone looks ahead, since what each layer sees adds up.
     """
 
     def __init__(self, codebooks: tuple[int, ...], size: Size, look_ahead: int | None = None):
@@ -106,26 +110,29 @@ class TokenModel(nn.Module):
             each.append(table(own))
         return torch.stack(each, 2)
 
-    def states(
-        self, tokens: torch.Tensor, hidden: torch.Tensor | None = None, layer: int = -1
-    ) -> torch.Tensor:
-        """(batch, frames, width) of the global encoder, after so many layers (-1: all, normed)."""
-        return self._global(self.embedded(tokens, hidden), layer)
+    def states(self, tokens: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, frames, width) of the global encoder."""
+        return self.norm(self.by_layer(self.embedded(tokens, hidden))[-1])
 
-    def _global(self, embedded: torch.Tensor, layer: int = -1) -> torch.Tensor:
-        x, mask = self.to_global(embedded.flatten(2)), None
-        if self.look_ahead is not None:
-            places = torch.arange(x.shape[1], device=x.device)
-            mask = places[None] <= places[:, None] + self.look_ahead
-        for one in self.layers if layer < 0 else self.layers[:layer]:
-            x = one(x, mask)
-        return self.norm(x) if layer < 0 else x
+    def by_layer(self, embedded: torch.Tensor) -> list[torch.Tensor]:
+        """What goes into the global encoder's first layer, and what comes out of each."""
+        found = [self.to_global(embedded.flatten(2))]
+        places = torch.arange(embedded.shape[1], device=embedded.device)
+        for number, layer in enumerate(self.layers):
+            mask = None
+            if self.look_ahead is not None:
+                ahead = self.look_ahead if number == 0 else 0
+                mask = places[None] <= places[:, None] + ahead
+            found.append(layer(found[-1], mask))
+        return found
 
     def forward(self, tokens: torch.Tensor, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Logits (batch, frames, values) of each codebook, hidden tokens (marked True) unseen."""
         embedded = self.embedded(tokens, hidden)
         batch, frames, books, width = embedded.shape
-        said = self.to_local(self._global(embedded)).view(batch, frames, books, width)
+        said = self.to_local(self.norm(self.by_layer(embedded)[-1])).view(
+            batch, frames, books, width
+        )
         x = (embedded + said).flatten(0, 1)  # (a patch is a sequence of its own)
         for one in self.local:
             x = one(x)
@@ -138,13 +145,13 @@ def hide(shape: tuple[int, ...], share: float, rng: np.random.Generator) -> torc
     return torch.from_numpy(rng.random(shape) < share)
 
 
-def loss_of(logits: list[torch.Tensor], tokens: torch.Tensor, hidden: torch.Tensor):
+def loss_of(logits: list[torch.Tensor], tokens: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy (nats) over hidden tokens alone, whichever codebook they are of."""
     each = [
-        F.cross_entropy(one.transpose(1, 2), tokens[:, i].long(), reduction="none")
+        F.cross_entropy(one[hidden[:, i]], tokens[:, i][hidden[:, i]].long(), reduction="sum")
         for i, one in enumerate(logits)
     ]
-    return torch.stack(each, 1)[hidden].mean()
+    return torch.stack(each).sum() / hidden.sum().clamp_min(1)
 
 
 # --- what it costs --------------------------------------------------------------------------------
@@ -158,9 +165,17 @@ def macs(places: int, width: int, layers: int) -> dict[str, int]:
     return {"matrices": 12 * width**2 * places * layers, "pairs": 2 * width * places**2 * layers}
 
 
-def macs_of(size: Size, books: int, frames: int) -> dict[str, dict[str, int]]:
-    """The same of the model on two scales, and of a flat one, whose places are single tokens."""
+def macs_of(size: Size, codebooks: tuple[int, ...], frames: int) -> dict[str, dict[str, int]]:
+    """The same of the model on two scales, and of a flat one, whose places are single tokens.
+
+    With the matrices between both scales, and those that answer.
+    """
+    books = len(codebooks)
     one = macs(frames, size.width, size.layers)
     local = macs(books, size.local_width, size.local_layers)
     patches = {name: one[name] + frames * local[name] for name in one}
-    return {"patches": patches, "flat": macs(frames * books, size.width, size.layers)}
+    patches["matrices"] += frames * 2 * books * size.local_width * size.width
+    patches["matrices"] += frames * size.local_width * sum(codebooks)
+    flat = macs(frames * books, size.width, size.layers)
+    flat["matrices"] += frames * size.width * sum(codebooks)
+    return {"patches": patches, "flat": flat}

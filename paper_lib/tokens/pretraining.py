@@ -18,7 +18,7 @@ from ..sound import other_sounds
 from ..sound.dataset import Dataset
 from . import codes, model
 from .codes import Code
-from .statistics import counted
+from .statistics import shares_of
 
 SHARE = 0.25  # of the tokens that are hidden (Section 3)
 
@@ -33,23 +33,25 @@ def of_sounds(first: int, last: int, samples: int, name: str, codec: str) -> dic
     return {"tokens": np.stack([encode(0.3 * x) for x in heard]).astype(np.uint16)}
 
 
-def other(profile: Profile, data: Dataset) -> np.ndarray:
-    """Stage data/<profile>/tokens_of_sounds: (sounds, codebooks, frames), as long as the clips."""
-    many, samples = profile.token_sounds, data.audio.shape[1]
-    codec = codes.tokenizer(profile.token_codec, profile.codec)
-    parameters = {"codec": profile.token_codec, "sounds": many, "samples": samples}
+def sounds_stage(profile: Profile, data: Dataset) -> stages.Stage:
+    """data/<profile>/tokens_of_sounds: of `token_sounds` sounds, as long as the clips."""
+    own = {"codec": profile.token_codec, "sounds": profile.token_sounds}
+    own["samples"] = data.audio.shape[1]
     folder = paths.data(profile.profile) / "tokens_of_sounds"
-    inputs = {"weights": codec.version}
-    made = stages.Stage("token_sounds", folder, parameters, inputs, threads=1)
+    inputs = {"weights": codes.version_of(profile.token_codec, profile.codec)}
+    return stages.Stage("token_sounds", folder, own, inputs, threads=1)
+
+
+def other(profile: Profile, data: Dataset) -> np.ndarray:
+    """(sounds, codebooks, frames): tokens of other sounds, made, resumed or found."""
+    many, step, made = profile.token_sounds, codes.CHUNK, sounds_stage(profile, data)
+    own = (data.audio.shape[1], profile.token_codec, profile.codec)
     with made.opened() as work:
         if work:
-            own, step = (samples, profile.token_codec, profile.codec), codes.CHUNK
-            items = {f"{a:07d}": (a, min(a + step, many), *own) for a in range(0, many, step)}
-            files = parallel.shards(of_sounds, items, work / "shards", "sounds", profile.scheduler)
-            found = np.concatenate([np.load(file)["tokens"] for file in files])
-            codes.write(work / "tokens.parquet", [str(i) for i in range(many)], found, codec.code)
-            made.finish(stages.array_digest(found))
-    return codes.read(made.folder / "tokens.parquet")[1]
+            parts = {f"{a:07d}": (a, min(a + step, many), *own) for a in range(0, many, step)}
+            names = [str(i) for i in range(many)]
+            made.finish(codes.encoded(of_sounds, parts, names, work, profile))
+    return codes.read(made.folder / codes.FILE)[1]
 
 
 def unlabelled(profile: Profile, data: Dataset) -> tuple[np.ndarray, Code]:
@@ -72,11 +74,17 @@ def excerpts(tokens: np.ndarray, rows: np.ndarray, frames: int, key: tuple) -> t
 
 # --- training -------------------------------------------------------------------------------------
 
+# name -> seconds that the global encoder sees of what comes (None: all of it)
+LOOK_AHEAD = {"both ways": None, "0.1 s ahead": 0.1, "causal": 0.0}
 
-def new(profile: Profile, code: Code, seed: int) -> model.TokenModel:
+
+def new(profile: Profile, code: Code, seed: int, look: str = "both ways") -> model.TokenModel:
     """A model of the profile's size with random weights of this seed."""
-    torch.manual_seed(seed)
-    return model.TokenModel(code.sizes, model.SIZES[profile.token_size])
+    seconds = LOOK_AHEAD[look]
+    ahead = None if seconds is None else round(seconds * code.frame_rate)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model.TokenModel(code.sizes, model.SIZES[profile.token_size], ahead)
 
 
 def training_of(
@@ -89,15 +97,16 @@ def training_of(
 
     def loss(net: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, key = next(net.parameters()).device, (profile.seed, "masked", step)
-        tokens = excerpts(heard, part, frames, key)
-        hidden = model.hide(tuple(tokens.shape), SHARE, generator_for(*key, "hidden"))
-        tokens, hidden = tokens.to(device), hidden.to(device)
+        tokens = excerpts(heard, part, frames, key).to(device)
+        draws = (generator_for(*key, "hidden", int(row)) for row in part)
+        hidden = [model.hide(tuple(tokens.shape[1:]), SHARE, rng) for rng in draws]
+        hidden = torch.stack(hidden).to(device)
         return model.loss_of(net(tokens, hidden), tokens, hidden)
 
     def evaluate(net: nn.Module, epoch: int) -> dict:
         found = judge(net, judged, frames, profile.seed)
-        bits, right = float(found.bits.mean()), float(found.accuracy.mean())
-        return {"validation_bits": bits, "validation_accuracy": right}
+        return {"validation_bits": float(found.bits.mean()),
+                "validation_accuracy": float(found.accuracy.mean())}  # fmt: skip
 
     steps = profile.token_epochs * per_epoch
     optimiser = torch.optim.AdamW(net.parameters(), profile.token_rate, weight_decay=0.01)
@@ -113,53 +122,64 @@ def training_of(
     return loop.Task(net, examples, loss, [optimiser], [schedule], evaluate), plan
 
 
-MOST_COUNTS = 10_000_000  # in a table
-JUDGED = 96  # validation clips on which each epoch is judged
-PARAMETERS = ("token_size", "token_seconds", "token_batch", "token_rate", "token_epochs", "seed")
-
-
-def stage(profile: Profile, data: Dataset) -> stages.Stage:
-    """data/<profile>/token_model: the trained model."""
-    own = {name: getattr(profile, name) for name in PARAMETERS}
-    found = paths.data(profile.profile)
-    inputs = {"tokens": stages.require(found / "tokens", NOTEBOOK, dataset=data.content)["content"]}
-    if profile.token_sounds:
-        inputs["sounds"] = stages.require(found / "tokens_of_sounds", NOTEBOOK)["content"]
-    folder = found / "token_model"
-    return stages.Stage("token_model", folder, own, inputs, threads=profile.threads)
-
-
+JUDGED = 96  # validation clips, at most, on which each epoch is judged
+PARAMETERS = (
+    "token_size",
+    "token_seconds",
+    "token_batch",
+    "token_rate",
+    "token_epochs",
+    "token_sounds",
+    "seed",
+)
 NOTEBOOK = "23_masked_tokens"
-
-
-def fit(profile: Profile, data: Dataset) -> tuple[model.TokenModel, pd.DataFrame]:
-    """Train the model, if that has not been done; it, and its history, a row an epoch."""
-    heard, code = unlabelled(profile, data)
-    made = stage(profile, data)
-    with made.opened() as work:
-        if work:
-            net = new(profile, code, profile.seed)
-            tokens, _ = codes.of_dataset(profile, data)
-            judged = tokens[data.rows("validation")][:: _every(len(data.rows("validation")))]
-            task, plan = training_of(net, heard, judged, profile, code)
-            result = loop.train(task, plan, work)
-            save_file({k: v.contiguous() for k, v in result.weights.items()}, work / WEIGHTS)
-            result.history.to_csv(work / "history.csv", index=False)
-            made.finish(stages.array_digest(*(v.numpy() for v in result.weights.values())))
-    return load(profile, code, made.folder), pd.read_csv(made.folder / "history.csv")
-
-
 WEIGHTS = "model.safetensors"
 
 
-def _every(clips: int) -> int:
-    return max(1, clips // JUDGED)
+def stage(profile: Profile, data: Dataset, look: str = "both ways") -> stages.Stage:
+    """data/<profile>/token_models/<look>: a trained model."""
+    own = {name: getattr(profile, name) for name in PARAMETERS}
+    own |= {"look": look}
+    inputs = {"tokens": stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]}
+    if profile.token_sounds:
+        inputs["sounds"] = stages.ready(sounds_stage(profile, data), NOTEBOOK)["content"]
+    folder = paths.data(profile.profile) / "token_models" / look.replace(" ", "_")
+    return stages.Stage("token_model", folder, own, inputs, threads=1)
 
 
-def load(profile: Profile, code: Code, folder: Path) -> model.TokenModel:
-    """The trained model in `folder`."""
-    net = new(profile, code, 0)
-    net.load_state_dict(load_file(folder / WEIGHTS))
+def fit(profile: Profile, folder: Path, look: str = "both ways") -> pd.DataFrame:
+    """Train a model, if that has not been done; its history, a row an epoch."""
+    data = Dataset(folder)
+    heard, code = unlabelled(profile, data)
+    made = stage(profile, data, look)
+    with made.opened() as work:
+        if work:
+            machine.make_deterministic(1)
+            net, tokens = new(profile, code, profile.seed, look), codes.of_dataset(profile, data)[0]
+            rows = generator_for(profile.seed, "judged").permutation(data.rows("validation"))
+            judged = tokens[np.sort(rows[:JUDGED])]
+            result = loop.train(*training_of(net, heard, judged, profile, code), work)
+            save_file({k: v.contiguous() for k, v in result.weights.items()}, work / WEIGHTS)
+            result.history.to_csv(work / "history.csv", index=False)
+            made.finish(stages.array_digest(*(v.numpy() for v in result.weights.values())))
+    return pd.read_csv(made.folder / "history.csv")
+
+
+def fit_all(profile: Profile, data: Dataset) -> pd.DataFrame:
+    """A model of each look-ahead, a core each; one row an epoch."""
+    unlabelled(profile, data)  # (once for all)
+    fitted = parallel.each(fit, [(profile, data.folder, look) for look in LOOK_AHEAD], "models")
+    each = [one.assign(look=look) for one, look in zip(fitted, LOOK_AHEAD, strict=True)]
+    return pd.concat(each, ignore_index=True)
+
+
+def load(profile: Profile, data: Dataset, look: str = "both ways") -> model.TokenModel:
+    """A trained model; `PaperError` where there is none of these parameters."""
+    made = stage(profile, data, look)
+    stages.ready(made, NOTEBOOK)
+    _, code = codes.of_dataset(profile, data)
+    net = new(profile, code, 0, look)
+    net.load_state_dict(load_file(made.folder / WEIGHTS))
     return net.eval()
 
 
@@ -168,67 +188,72 @@ def load(profile: Profile, code: Code, folder: Path) -> model.TokenModel:
 
 @torch.inference_mode()
 def judge(net: nn.Module, tokens: np.ndarray, frames: int, seed: int) -> pd.DataFrame:
-    """A row a codebook: accuracy and bits of hidden tokens, a quarter of them, of whole excerpts.
+    """A row a clip and codebook: accuracy and bits, on average over its hidden tokens.
 
-    Clips are heard from their beginning; what is hidden is drawn for each clip by its place.
+    Heard are the first `frames` frames of each; a quarter of the tokens is hidden (`hidden_of`).
     """
-    device, found = next(net.parameters()).device, []
+    device, rows = next(net.parameters()).device, []
     net.eval()
     for start in range(0, len(tokens), 16):
         part = torch.from_numpy(tokens[start : start + 16, :, :frames].astype(np.int64))
         hidden = hidden_of(start, len(part), part.shape[1:], seed)
-        logits = net(part.to(device), hidden.to(device))
-        for i, one in enumerate(logits):
-            asked = hidden[:, i]
-            truth, said = part[:, i][asked], one.cpu()[asked]
-            nats = torch.nn.functional.cross_entropy(said, truth, reduction="none")
-            found.append((i, (said.argmax(1) == truth).double().numpy(), nats.double().numpy()))
-    rows = []
-    for i in range(tokens.shape[1]):
-        right, nats = (np.concatenate([f[k] for f in found if f[0] == i]) for k in (1, 2))
-        rows.append({"codebook": i + 1, "accuracy": right.mean(), "bits": nats.mean() / np.log(2)})
+        for i, one in enumerate(net(part.to(device), hidden.to(device))):
+            chances = torch.log_softmax(one.double(), 2).cpu().numpy()
+            for clip in range(len(part)):
+                where = hidden[clip, i].numpy()
+                row = guessed(chances[clip, where], part[clip, i].numpy()[where])
+                rows.append({"clip": start + clip, "codebook": i + 1} | row)
     return pd.DataFrame(rows)
 
 
+def guessed(chances: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """accuracy and bits of guesses: log chances (tokens, values), in nats, and what was there."""
+    right = chances.argmax(1) == truth
+    bits = -chances[np.arange(len(truth)), truth] / np.log(2)
+    return {"accuracy": float(right.mean()), "bits": float(bits.mean())}
+
+
 def hidden_of(first: int, clips: int, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """(clips, codebooks, frames) which tokens of judged clips are hidden."""
-    each = [
-        model.hide(tuple(shape), SHARE, generator_for(seed, "judged", first + i))
-        for i in range(clips)
-    ]
-    return torch.stack(each)
+    """(clips, codebooks, frames) which tokens of judged clips are hidden.
+
+    None of the first frame or the last, which have one neighbour alone.
+    """
+    draws = (generator_for(seed, "judged", first + i) for i in range(clips))
+    hidden = torch.stack([model.hide(tuple(shape), SHARE, rng) for rng in draws])
+    hidden[..., [0, -1]] = False
+    return hidden
+
+
+MOST_COUNTS = 10_000_000  # in a table
 
 
 def counted_out(
     train: np.ndarray, tokens: np.ndarray, sizes: tuple[int, ...], frames: int, seed: int
 ) -> pd.DataFrame:
-    """The same of tables that were counted on `train`: a row a table and codebook.
+    """What tables counted on `train` guess of the same hidden tokens: a row a table beside.
 
     unigram: the commonest value; bigram: knowing the same codebook's token of the frame before;
-    both neighbours: and of the frame after. Tables may look at neighbours that the model does not
-    see, since those are hidden to it: they are the stronger for that.
+    both neighbours: and of the frame after. Tables see these neighbours also where they are hidden
+    to the model; in this they are the stronger.
     """
     hidden, rows = hidden_of(0, len(tokens), tokens[0, :, :frames].shape, seed).numpy(), []
-    tokens = tokens[..., :frames]
     for i, size in enumerate(sizes):
-        learned, asked = train[:, i].astype(np.int64), tokens[:, i].astype(np.int64)
-        where = hidden[:, i, 1:-1]
-        now = asked[:, 1:-1][where]
-        tables = {
-            "unigram": (0 * learned[:, 1:-1], 0 * now, 1),
-            "bigram": (learned[:, :-2], asked[:, :-2][where], size),
-            "both neighbours": (
-                learned[:, :-2] * size + learned[:, 2:],
-                (asked[:, :-2] * size + asked[:, 2:])[where],
-                size**2,
-            ),
-        }
-        for name, (contexts, known, many) in tables.items():
+        learned, asked = (x[:, i].astype(np.int64) for x in (train, tokens[..., :frames]))
+        for name, many in {"unigram": 1, "bigram": size, "both neighbours": size**2}.items():
             if many * size > MOST_COUNTS:
                 continue  # (of large codebooks: most pairs never come)
-            counts = counted(contexts, learned[:, 1:-1], (many, size)) + 0.5
-            share = (counts / counts.sum(1, keepdims=True))[known]
-            right = (share.argmax(1) == now).mean()
-            bits = -np.log2(share[np.arange(len(now)), now]).mean()
-            rows.append({"model": name, "codebook": i + 1, "accuracy": right, "bits": bits})
+            shares = shares_of(beside(learned, size, many), learned[:, 1:-1], (many, size))
+            known = beside(asked, size, many)
+            for clip, where in enumerate(hidden[:, i, 1:-1]):
+                row = guessed(np.log(shares[known[clip][where]]), asked[clip, 1:-1][where])
+                rows.append({"model": name, "clip": clip, "codebook": i + 1} | row)
     return pd.DataFrame(rows)
+
+
+def beside(tokens: np.ndarray, size: int, many: int) -> np.ndarray:
+    """(clips, frames) -> (clips, frames - 2) which of `many` contexts each token stands in.
+
+    many: 1 (none), size (the token before), or its square (and the one after).
+    """
+    before, after = tokens[:, :-2], tokens[:, 2:]
+    return before * size + after if many > size else before % many
