@@ -1,9 +1,12 @@
-"""Milliseconds to read a clip of 5 s, as each way to keep it wants (notebook 22), on one thread.
+"""What tokens cost in time (notebooks 22 to 24), on one thread.
+
+Milliseconds to read a clip of 5 s, as each way to keep it wants; and for a model to answer sounds
+of some lengths, with one place for each frame (patches), or for each token (flat).
 
 `make benchmark` runs it after `adapters.py`. Ready for a network is log-mel, or (`to tokens`) what
-the codec's encoder makes of it; of tokens the numbers themselves. The milliseconds are this
-machine's; what counts is their order. `python benchmarks/tokens.py --write` keeps them in
-benchmarks/tokens.csv.
+the codec's encoder makes of it; of tokens the numbers themselves, or (`to sound`) log-mel of what
+the decoder makes of them. The milliseconds are this machine's; what counts is their order. `python
+benchmarks/tokens.py --write` keeps them in benchmarks/tokens.csv and benchmarks/token_models.csv.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import io
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -23,7 +27,7 @@ import torch
 from paper_lib.codec import frontends
 from paper_lib.core import machine, paths
 from paper_lib.sound import audio, plucked
-from paper_lib.tokens import codes
+from paper_lib.tokens import codes, model
 
 CLIPS, ROUNDS = 8, 7
 
@@ -44,6 +48,25 @@ def clips() -> np.ndarray:
     names = plucked.names()[:CLIPS]
     played = (audio.resample(plucked.play(n, 5.0), plucked.RATE, audio.CODEC_RATE) for n in names)
     return np.stack([audio.to_int16(x) for x in played])
+
+
+def model_milliseconds() -> pd.DataFrame:
+    """A row a length: the global encoder of the small model, and its layers on single tokens."""
+    codebooks, size, rows = (9, 9, 9, 7, 7, 7), model.SIZES["small"], []
+    net = model.TokenModel(codebooks, size).eval()
+    for seconds in (1, 2, 5, 10):
+        tokens = torch.zeros(1, len(codebooks), 100 * seconds, dtype=torch.long)
+        places = torch.randn(1, 100 * seconds * len(codebooks), size.width)
+
+        def flat(_: int, x: torch.Tensor = places) -> None:
+            for layer in net.layers:
+                x = layer(x)
+
+        with torch.inference_mode():
+            answer = partial(lambda x, _: net.states(x), tokens)
+            row = {"seconds": seconds, "patches_ms": milliseconds(answer)}
+            rows.append(row | {"flat_ms": milliseconds(flat)})
+    return pd.DataFrame(rows).round(2)
 
 
 def main() -> None:
@@ -73,6 +96,9 @@ def main() -> None:
         "16-bit samples": lambda i: spectrogram(sounds[i].astype(np.float32) / 32768),
         "FLAC": lambda i: spectrogram(decoded(i)),
         "FLAC, to tokens": lambda i: tokenizer.encode(decoded(i)),
+        "tokens, to sound": lambda i: spectrogram(
+            tokenizer.decode(codes.unpacked(packed[i], sizes, frames))
+        ),
         "tokens, bytes": lambda i: np.frombuffer(raw[i], np.uint8),
         "tokens, bytes, zstd": lambda i: np.frombuffer(
             zstd.decompress(values[i], tokens[i].size), np.uint8
@@ -82,8 +108,11 @@ def main() -> None:
     rows = [(name, milliseconds(read)) for name, read in ways.items()]
     table = pd.DataFrame(rows, columns=["kept_as", "ms_to_read"]).round(4)
     print(table.to_string(index=False))
+    models = model_milliseconds()
+    print(models.to_string(index=False))
     if "--write" in sys.argv:
         table.to_csv(paths.ROOT / "benchmarks" / "tokens.csv", index=False)
+        models.to_csv(paths.ROOT / "benchmarks" / "token_models.csv", index=False)
 
 
 if __name__ == "__main__":

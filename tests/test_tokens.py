@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from paper_lib import PaperError
 from paper_lib.codec import l3ac
 from paper_lib.core import config, loop
+from paper_lib.evaluation import token_paper
 from paper_lib.tokens import codes, downstream, generation, model, pretraining, statistics
 
 SIZES = (9, 9, 9, 7, 7, 7)
@@ -271,6 +272,8 @@ def test_tables_know_what_repeats_and_the_model_learns_what_they_cannot():
     tables = pretraining.counted_out(tokens[:48], tokens[48:], (5, 5), 60, 0)
     by_table = tables.groupby(["model", "codebook"]).accuracy.mean()
     assert by_table.to_numpy() == pytest.approx(0.2, abs=0.08)
+    line = pretraining.read_beside(tokens[:48], tokens[48:], (5, 5), 60, 0)
+    assert line.accuracy.mean() == pytest.approx(0.8, abs=0.06), "it sees what the model sees"
     net = pretraining.new(run, code, 0)
     before = pretraining.judge(net, tokens[48:], 30, 0).groupby("codebook").mean()
     loop.train(*pretraining.training_of(net, tokens[:48], tokens[48:], run, code))
@@ -323,8 +326,16 @@ def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
     tokens = torch.arange(12).remainder(7).expand(2, 6, 12)
     by_hand = torch.stack([net.states(tokens)[:, t] for t in range(12)]).sum(0) / 12
     assert torch.allclose(one(tokens), by_hand @ one.last.weight.T + one.last.bias, atol=1e-5)
-    layers = downstream.averages(net, tokens.numpy())
+    layers = downstream.averages(net, tokens.numpy(), 12)
     assert layers.shape == (2, 2, 24)
+    halves = [one(tokens[..., a : a + 6]) for a in (0, 6)]
+    found = downstream.said(one, tokens.numpy(), 6)
+    assert torch.allclose(torch.from_numpy(found), torch.stack(halves).mean(0), atol=1e-5)
+    assert [part[0, 0, 0] for part in downstream.pieces(np.arange(25)[None, None], 10)] == [
+        0,
+        8,
+        15,
+    ]
     logits = np.array([[2.0, 1.0, -1.0], [-3.0, -1.0, -2.0]])
     assert downstream.answers(logits, True).tolist() == [[1, 1, 0], [0, 0, 0]]
     assert downstream.answers(logits, False).tolist() == [[1, 0, 0], [0, 1, 0]]
@@ -352,13 +363,16 @@ class Knows(torch.nn.Module):
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_a_gap_is_filled_by_what_the_model_says_and_nothing_else_is_touched(rounds):
     tokens = np.full((3, 20), 3, np.uint16)
-    found = generation.filled(Knows(), tokens, (5, 9), (0,), rounds)
+    found = generation.filled(Knows(), tokens, (5, 9), 20, (0,), rounds)
     wanted = (np.arange(3)[:, None] + np.arange(20)) % 4
     assert (found[:, 5:9] == wanted[:, 5:9]).all()
     assert (np.delete(found, np.s_[5:9], 1) == 3).all()
     net = model.TokenModel((4, 4, 4), model.SIZES["tiny"])
-    one, again, other = (generation.filled(net, tokens, (5, 9), (n,), rounds) for n in (1, 1, 2))
+    one, again, other = (
+        generation.filled(net, tokens, (5, 9), 12, (n,), rounds) for n in (1, 1, 2)
+    )
     assert (one == again).all() and (one != other).any()
+    assert (np.delete(one, np.s_[5:9], 1) == 3).all()
 
 
 @pytest.mark.slow
@@ -396,7 +410,53 @@ def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
     assert fitted[seeds[0]].shape == (len(data.rows("test")), len(task.classes))
     said = np.stack([downstream.answers(one, task.several) for one in fitted.values()])
     table = downstream.table(run, data, task, {"fine-tuned": said})
-    assert table.all_right[0] == pytest.approx((said * task.truth[data.rows("test")]).sum(2).mean())
+    assert table.score[0] == pytest.approx((said * task.truth[data.rows("test")]).sum(2).mean())
+    gain = downstream.gains(data, task, said[:1], said[1:], 100, 0)
+    right = [(one * task.truth[data.rows("test")]).sum(1).mean() for one in said]
+    assert gain["gain"] == pytest.approx(right[1] - right[0]) and gain["lo"] <= gain["hi"]
     other = replace(run, token_epochs=4)
     with pytest.raises(PaperError, match=pretraining.NOTEBOOK):
         pretraining.load(other, data)
+
+
+# --- the paper's own table ------------------------------------------------------------------------
+
+
+def test_which_test_sizes_can_print_a_percentage_and_which_f1_goes_with_it():
+    assert token_paper.sizes_of(84.62)[:2] == [13, 26] and token_paper.sizes_of(50.0, 5) == [2, 4]
+    by_hand = set()  # of four items three right: the fourth is of either class
+    for first in range(5):
+        for hits in ((first, 3 - first), (first - 1, 4 - first)):
+            if min(hits) >= 0:
+                doubled = [2 * h / (2 * h + 1) for h in hits]
+                by_hand.add(round(50 * sum(doubled), 2))
+    assert token_paper.f1_of(4, 3) == by_hand
+    assert 84.52 in token_paper.f1_of(13, 11)
+
+
+def test_the_ledger_of_the_token_paper_turns_with_what_is_measured():
+    gain = pd.DataFrame({"task": ["effects"], "gain": [0.1], "lo": [0.05], "hi": [0.15]})
+    masked = pd.DataFrame({"other": ["bigram"], "bits": [-0.5], "lo": [-0.6], "hi": [-0.4]})
+    worth = pd.DataFrame(
+        {"score": [0.8, 0.8], "lo": [0.7, 0.7], "kbps": [2.0, 100.0], "ms": [1.0, 5.0]},
+        ["token model, fine-tuned", "CNN"],
+    )
+    good = token_paper.Measured(masked, gain, gain, worth, (3.0, 70.0), (1.0, 2.0), 1e-6)
+    verdicts = token_paper.ledger(good).set_index("id").verdict
+    ours = ["masked", "here", "advantage", "cost", "computation", "rope"]
+    assert len(verdicts) >= 12 and set(verdicts[[f"tokens_{o}" for o in ours]]) == {"reproduced"}
+    assert verdicts["tokens_all"] == "inconsistent in itself"  # (NSynth, 28.27 to 26.59)
+    bad = token_paper.Measured(
+        masked.assign(lo=0.4, hi=0.6), gain.assign(lo=-0.2, hi=-0.1), gain,
+        worth.assign(ms=[9.0, 5.0]), (1.5, 2.0), (1.9, 2.0), 1.0,
+    )  # fmt: skip
+    other = token_paper.ledger(bad).set_index("id").verdict
+    assert set(other[[f"tokens_{o}" for o in ours]]) == {"differs"}
+    fair = token_paper.Stated(accuracy=token_paper.ACCURACY | {("NSynth", "fine-tuned"): (40, 40)})
+    assert token_paper.ledger(good, fair).set_index("id").verdict["tokens_all"] == "reproduced"
+
+
+def test_a_task_that_there_is_not_is_named():
+    assert downstream.named("effects, style") == ["effects", "style"]
+    with pytest.raises(PaperError, match="'genre' is none of"):
+        downstream.named("effects, genre")

@@ -217,8 +217,9 @@ class Tokens:
     token_seconds: Above0 = 2.0  # of a clip in a step
     token_batch: Positive = 16
     token_rate: Above0 = 1e-3
-    token_epochs: Positive = 6  # of the masked model
-    token_task_epochs: Positive = 4  # of each task
+    token_epochs: Positive = 4  # of the masked model
+    token_tasks: str = "effects, player"  # by commas: of effects, player, style
+    token_task_epochs: Positive = 3  # of each task
     token_seeds: Positive = 3  # trainings of each task
 
 

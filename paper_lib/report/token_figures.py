@@ -54,9 +54,130 @@ def cost(table: pd.DataFrame) -> plt.Figure:
         axis.set(xscale="log", xlabel=label)
         axis.invert_yaxis()
         axis.margins(x=0.25)
+        axis.grid(axis="y", visible=False)
         for place, value in enumerate(table[column]):
             text = f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
             axis.annotate(text, (value, place), xytext=(4, 0), textcoords="offset points",
                           va="center", fontsize=10)  # fmt: skip
     right.set_yticklabels([])
+    return figure
+
+
+MODELS = {
+    "unigram": "0.75",
+    "bigram": "0.55",
+    "both neighbours": "0.3",
+    "linear reader": "#D55E00",
+    "causal": "#56B4E9",
+    "0.1 s ahead": "#009E73",
+    "both ways": "#0072B2",
+}
+
+
+def scales(table: pd.DataFrame) -> plt.Figure:
+    """Multiplications over seconds of sound. table: seconds, model, matrices, pairs (in 10^9)."""
+    figure, axis = plt.subplots(figsize=(8, 4), constrained_layout=True)
+    for name, color in (("flat", "#D55E00"), ("patches", "#0072B2")):
+        part = table[table.model == name]
+        axis.plot(part.seconds, part.matrices + part.pairs, color=color, label=f"{name}, all")
+        axis.plot(part.seconds, part.pairs, color=color, ls="--", label=f"{name}, pairs alone")
+    axis.set(xscale="log", yscale="log", xlabel="seconds of sound")
+    axis.set(ylabel="multiplications (thousand millions)")
+    axis.legend(fontsize=10)
+    return figure
+
+
+def masked(table: pd.DataFrame) -> plt.Figure:
+    """Bits of hidden tokens, by codebook and over all. table: model, codebook, bits."""
+    figure, axis = plt.subplots(figsize=(9, 4), constrained_layout=True)
+    books = list(dict.fromkeys(table.codebook))
+    names = [name for name in MODELS if name in set(table.model)]
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        part = table[table.model == name].set_index("codebook").loc[books]
+        places = [place + (i - (len(names) - 1) / 2) * width for place in range(len(books))]
+        axis.bar(places, part.bits, width, color=MODELS[name], label=name)
+    axis.set_xticks(range(len(books)), books)
+    axis.set(xlabel="codebook", ylabel="bits a hidden token", ylim=(0, 1.35 * table.bits.max()))
+    axis.legend(fontsize=10, ncols=2, loc="upper left")
+    axis.grid(axis="x", visible=False)
+    return figure
+
+
+def curves(history: pd.DataFrame) -> plt.Figure:
+    """Bits of hidden tokens on validation clips. history: look, epoch, validation_bits."""
+    figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
+    for name, part in history.groupby("look", sort=False):
+        axis.plot(part.epoch, part.validation_bits, "o-", color=MODELS[str(name)], label=name)
+    axis.set(xlabel="epoch", ylabel="bits a hidden token")
+    axis.legend(fontsize=10)
+    return figure
+
+
+STARTS = {"scratch": "0.55", "fine-tuned": "#0072B2", "with a chunk dropped": "#009E73"}
+
+
+def tasks(table: pd.DataFrame) -> plt.Figure:
+    """The score of each start, a panel a task, with intervals and the best answer without sound.
+
+    table: task, system, measure, score, lo, hi.
+    """
+    names = list(dict.fromkeys(table.task))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.6 * len(names), 3.6), squeeze=False,
+                                constrained_layout=True)  # fmt: skip
+    for axis, name in zip(axes[0], names, strict=True):
+        part = table[table.task == name].set_index("system")
+        for place, (system, color) in enumerate(STARTS.items()):
+            row = part.loc[system]
+            axis.vlines(place, row.lo, row.hi, color=color, lw=2)
+            axis.plot(place, row.score, "o", color=color, ms=9)
+        floor = part.loc["without sound"].score
+        axis.axhline(floor, color="0.5", ls="--", lw=1)
+        axis.text(2.4, floor, "without sound", va="bottom", ha="right", fontsize=10)
+        axis.set(title=name, ylim=(0, 1), xlim=(-0.5, 2.5), ylabel=part.measure.iloc[0])
+        axis.set_xticks(range(3), ["scratch", "fine-tuned", "a chunk\ndropped"])
+    return figure
+
+
+def layers(table: pd.DataFrame, counts: dict[str, float]) -> plt.Figure:
+    """What a linear reader finds after each layer, and in the tokens' counts alone.
+
+    table: task, measure, start, layer, score; counts: task -> score.
+    """
+    figure, axes = plt.subplots(1, len(counts), figsize=(4.6 * len(counts), 3.4), squeeze=False,
+                                constrained_layout=True)  # fmt: skip
+    for axis, (name, floor) in zip(axes[0], counts.items(), strict=True):
+        part = table[table.task == name]
+        for start, color in (("pretrained", "#0072B2"), ("random", "0.55")):
+            own = part[part.start == start]
+            axis.plot(own.layer, own.score, "o-", color=color, label=start)
+        axis.axhline(floor, color="#D55E00", ls="--", lw=1.5, label="counts of tokens")
+        axis.set(title=name, xlabel="after layer", ylim=(0, 1))
+        axis.set(ylabel=f"{part.measure.iloc[0]}, validation")
+        axis.set_xticks(sorted(set(table.layer)))
+    axes[0, 0].legend(fontsize=10)
+    return figure
+
+
+def value(table: pd.DataFrame) -> plt.Figure:
+    """Macro-F1 over what is stored and over what it costs to answer.
+
+    table: system, score, lo, hi, kbps, ms (some empty).
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), constrained_layout=True, sharey=True)
+    marks = "osD^vPX<>"
+    colors = sns.color_palette("colorblind", len(table))
+    for axis, column, label in (
+        (axes[0], "kbps", "thousand bits a second that are kept"),
+        (axes[1], "ms", "ms to read a clip and answer, one thread"),
+    ):
+        for row, mark, color in zip(table.itertuples(), marks, colors, strict=False):
+            x = getattr(row, column)
+            if pd.notna(x):
+                axis.vlines(x, row.lo, row.hi, color=color, lw=1.5)
+                axis.scatter(x, row.score, color=color, marker=mark, s=60, label=row.system)
+        axis.set(xscale="log", xlabel=label, ylim=(0, 1))
+    axes[0].set_ylabel("macro-F1, effects")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=10, loc="outside right center")
     return figure

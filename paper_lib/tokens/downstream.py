@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition.optimisers import warm_cosine
@@ -43,7 +44,7 @@ class Task:
 
 
 def tasks(data: Dataset) -> dict[str, Task]:
-    """Effects, as in Part I; stand-ins for the paper's: who plays, and in which style.
+    """`effects`, as in Part I; stand-ins for the paper's: which `player`, and which `style`.
 
     What is the same on all training clips is no task, and left out.
     """
@@ -54,6 +55,15 @@ def tasks(data: Dataset) -> dict[str, Task]:
         truth = (each[:, None] == np.array(classes)).astype(np.float32)
         if len(np.unique(each[data.rows("train")])) > 1:
             found[name] = Task(name, classes, truth)
+    return found
+
+
+def named(tasks: str) -> list[str]:
+    """`effects, player` -> both; `PaperError` for what is no task."""
+    found = [one.strip() for one in tasks.split(",") if one.strip()]
+    for one in found:
+        if one not in ("effects", "player", "style"):
+            raise PaperError(f"token_tasks: {one!r} is none of effects, player, style.")
     return found
 
 
@@ -100,22 +110,24 @@ def train(
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """(test clips, classes) logits of a trained classifier, and its history.
 
-    It hears whole clips. The last epoch counts: nothing is chosen. With a `folder` a killed
-    training goes on.
+    A step hears a piece of each clip, of `token_seconds`, begun anywhere. The last epoch counts:
+    nothing is chosen. With a `folder` a killed training goes on.
     """
     task, (tokens, code) = tasks(data)[training.task], codes.of_dataset(profile, data)
     model = start_of(profile, data, code, training, len(task.classes))
     seed = profile.seed + training.seed
+    frames = round(profile.token_seconds * code.frame_rate)
     examples, per_epoch = loop.shuffled(data.rows("train"), BATCH, seed, training.task)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        heard = [torch.from_numpy(tokens[row].astype(np.int64)) for row in part]
+        heard = pretraining.excerpts(tokens, part, frames, (seed, "task", step))
         if training.dropped:
             draws = (generator_for(seed, "dropped", step, int(row)) for row in part)
-            heard = [without_a_chunk(one, rng) for one, rng in zip(heard, draws, strict=True)]
+            pieces = [without_a_chunk(one, rng) for one, rng in zip(heard, draws, strict=True)]
+            heard = torch.stack(pieces)
         device = next(model.parameters()).device
         truth = torch.from_numpy(task.truth[part]).to(device)
-        return loss_of(model(torch.stack(heard).to(device)), truth, task.several)
+        return loss_of(model(heard.to(device)), truth, task.several)
 
     steps = profile.token_task_epochs * per_epoch
     optimiser = torch.optim.AdamW(model.parameters(), profile.token_rate, weight_decay=0.01)
@@ -124,7 +136,7 @@ def train(
     schedule = warm_cosine(optimiser, steps, 0.1)
     plain = loop.Task(model, examples, loss, [optimiser], [schedule])
     history = loop.train(plain, plan, folder).history
-    return said(model, tokens[data.rows("test")]), history
+    return said(model, tokens[data.rows("test")], frames), history
 
 
 def start_of(
@@ -144,20 +156,31 @@ def start_of(
         return Classifier(net, net.norm.normalized_shape[0], classes)
 
 
+def pieces(tokens: np.ndarray, frames: int) -> list[np.ndarray]:
+    """(clips, codebooks, T) -> pieces of so many frames that cover it, evenly begun.
+
+    What a model was trained on: places farther apart it has never met.
+    """
+    whole = tokens.shape[2]
+    begins = np.linspace(0, max(0, whole - frames), -(-whole // frames)).round().astype(int)
+    return [tokens[:, :, a : a + frames] for a in begins]
+
+
 @torch.inference_mode()
-def said(model: nn.Module, tokens: np.ndarray) -> np.ndarray:
-    """(clips, classes) logits of whole clips."""
+def said(model: nn.Module, tokens: np.ndarray, frames: int) -> np.ndarray:
+    """(clips, classes) logits of whole clips: the mean of those of their pieces."""
     device, found = next(model.parameters()).device, []
     model.eval()
     for start in range(0, len(tokens), 16):
-        part = torch.from_numpy(tokens[start : start + 16].astype(np.int64)).to(device)
-        found.append(model(part).cpu())
+        parts = pieces(tokens[start : start + 16].astype(np.int64), frames)
+        each = [model(torch.from_numpy(part).to(device)) for part in parts]
+        found.append(torch.stack(each).mean(0).cpu())
     return torch.cat(found).numpy()
 
 
 def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     """data/<profile>/token_tasks/<...>: what one training leaves."""
-    names = ("token_task_epochs", "token_rate", "token_size", "seed")
+    names = ("token_task_epochs", "token_rate", "token_size", "token_seconds", "seed")
     own = {name: getattr(profile, name) for name in names} | asdict(training)
     made = stages.ready(codes.stage(profile, data), pretraining.NOTEBOOK)
     inputs = {"dataset": data.content, "tokens": made["content"]}
@@ -195,12 +218,14 @@ def fit_all(
 
 
 @torch.inference_mode()
-def averages(net: TokenModel, tokens: np.ndarray) -> np.ndarray:
+def averages(net: TokenModel, tokens: np.ndarray, frames: int) -> np.ndarray:
     """(layers + 1, clips, width): means over time of what goes in, and what each layer makes."""
     device, found = next(net.parameters()).device, []
     for start in range(0, len(tokens), 16):
-        part = torch.from_numpy(tokens[start : start + 16].astype(np.int64)).to(device)
-        found.append(torch.stack([x.mean(1) for x in net.by_layer(net.embedded(part))]).cpu())
+        parts = pieces(tokens[start : start + 16].astype(np.int64), frames)
+        embedded = (net.embedded(torch.from_numpy(part).to(device)) for part in parts)
+        each = [torch.stack([x.mean(1) for x in net.by_layer(one)]) for one in embedded]
+        found.append(torch.stack(each).mean(0).cpu())
     return torch.cat(found, 1).numpy()
 
 
@@ -231,19 +256,43 @@ def all_right(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
 def table(
     profile: Profile, data: Dataset, task: Task, found: dict[str, np.ndarray]
 ) -> pd.DataFrame:
-    """A row a system: all_right and macro_f1 on test clips.
+    """A row a system on test clips: `score`, which is macro-F1 of several labels, else accuracy.
 
-    found: system -> (seeds, test clips, classes) 0/1. lo, hi: 95 % over recordings and seeds.
+    found: system -> (seeds, test clips, classes) 0/1. lo, hi: 95 % over recordings, and over seeds
+    where there are several.
     """
     test, rows = data.rows("test"), []
     truth = task.truth[test].astype(int)
     own = data.index.recording.to_numpy()[test], profile.bootstrap, profile.seed
     for system, said in found.items():
-        right = all_right(truth, said)
         row = {"task": task.name, "system": system, "seeds": len(said), "clips": len(test)}
-        row |= {"all_right": float(right.mean())}
-        row["right_lo"], row["right_hi"] = intervals.of_mean(right, *own)
-        row["macro_f1"] = intervals.mean_score(truth, said)["macro_f1"]
-        row["lo"], row["hi"] = intervals.intervals(truth, said, *own)["macro_f1"]
-        rows.append(row)
+        row["measure"] = "macro-F1" if task.several else "accuracy"
+        if task.several:
+            score = intervals.mean_score(truth, said)["macro_f1"]
+            low, high = intervals.intervals(truth, said, *own)["macro_f1"]
+        else:
+            right = all_right(truth, said)
+            score, (low, high) = right.mean(), intervals.of_mean(right, *own)
+        rows.append(row | {"score": float(score), "lo": float(low), "hi": float(high)})
     return pd.DataFrame(rows)
+
+
+def gains(
+    data: Dataset, task: Task, one: np.ndarray, other: np.ndarray, resamples: int, seed: int
+) -> dict[str, float | str]:
+    """The score (`table`) of `other` minus that of `one`, with its 95 % interval.
+
+    Both (seeds, test clips, classes) 0/1; recordings are drawn once for both.
+    """
+    test = data.rows("test")
+    truth, recordings = task.truth[test].astype(int), data.index.recording.to_numpy()[test]
+    if task.several:
+        before, after = (intervals.counts(truth, said, recordings) for said in (one, other))
+        means = [intervals.mean_score(truth, said)["macro_f1"] for said in (one, other)]
+        gain = means[1] - means[0]
+        low, high = intervals.paired_interval(before, after, resamples, seed)
+    else:
+        right = all_right(truth, other) - all_right(truth, one)
+        gain = right.mean()
+        low, high = intervals.of_mean(right, recordings, resamples, seed)
+    return {"task": task.name, "gain": float(gain), "lo": float(low), "hi": float(high)}

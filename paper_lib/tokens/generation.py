@@ -1,4 +1,4 @@
-"""The masked model as a generator: a gap filled in a few rounds. Notebook 24.
+"""The masked model as a generator: a gap filled in a few rounds. Notebook 23.
 
 After MaskGIT (Chang et al., 2022): all tokens of the gap are hidden; in each round the model
 guesses them all, the guesses that it is surest of stay, and the rest is hidden again. (A model that
@@ -21,20 +21,25 @@ def filled(
     net: TokenModel,
     tokens: np.ndarray,
     gap: tuple[int, int],
+    frames: int,
     key: tuple,
     rounds: int = 12,
     temperature: float = 1.0,
 ) -> np.ndarray:
-    """(codebooks, frames) with the frames `gap` (first, behind the last) made anew.
+    """(codebooks, T) with the frames `gap` (first, behind the last) made anew.
+
+    frames: so many around the gap the model hears; no more than it was trained on.
 
     Each round draws a value for every hidden token (temperature 0: takes the likeliest), and keeps
     so many of the likeliest draws that the share which is still hidden falls along a cosine to 0.
     key: of the draws.
     """
     rng = generator_for(*key)
-    found = torch.from_numpy(tokens.astype(np.int64))[None].clone()
+    begin = min(max(0, (gap[0] + gap[1] - frames) // 2), max(0, tokens.shape[1] - frames))
+    around = slice(begin, begin + frames)
+    found = torch.from_numpy(tokens[:, around].astype(np.int64))[None].clone()
     hidden = torch.zeros_like(found, dtype=torch.bool)
-    hidden[..., gap[0] : gap[1]] = True
+    hidden[..., gap[0] - begin : gap[1] - begin] = True
     many = int(hidden.sum())
     for number in range(rounds):
         logits = net.eval()(found, hidden)
@@ -53,4 +58,6 @@ def filled(
         keep = int(hidden.sum()) - (left if number + 1 < rounds else 0)
         best = sure.flatten().topk(max(1, keep)).indices
         hidden.view(-1)[best] = False
-    return found[0].numpy().astype(tokens.dtype)
+    out = tokens.copy()
+    out[:, around] = found[0].numpy()
+    return out

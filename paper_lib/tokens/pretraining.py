@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from torch import nn
 
 from ..core import loop, machine, parallel, paths, stages
@@ -257,3 +260,48 @@ def beside(tokens: np.ndarray, size: int, many: int) -> np.ndarray:
     """
     before, after = tokens[:, :-2], tokens[:, 2:]
     return before * size + after if many > size else before % many
+
+
+def around(tokens: np.ndarray, hidden: np.ndarray, book: int, sizes: tuple[int, ...]):
+    """What the model, too, sees beside each token of a codebook: (clips, frames - 2, books + 1).
+
+    The other codebooks' tokens of its frame, and its own of the frame before and after; a hidden
+    one is one value more than there are.
+    """
+    seen = np.where(hidden, np.array(sizes)[:, None], tokens.astype(np.int64))
+    others = np.delete(seen[:, :, 1:-1], book, 1)
+    both = np.stack([seen[:, book, :-2], seen[:, book, 2:]], 1)
+    return np.concatenate([others, both], 1).transpose(0, 2, 1)
+
+
+def read_beside(
+    train: np.ndarray, tokens: np.ndarray, sizes: tuple[int, ...], frames: int, seed: int
+) -> pd.DataFrame:
+    """The same of a linear reader of what is `around`: a row a clip and codebook.
+
+    It learns, a codebook at a time, on at most `READ` hidden tokens of `train`.
+    """
+    rows, parts = [], {}
+    for name, x in (("train", train[: READ // frames]), ("test", tokens)):
+        hidden = hidden_of(0, len(x), x[0, :, :frames].shape, seed).numpy()
+        parts[name] = (x[..., :frames], hidden)
+    for i, size in enumerate(sizes):
+        seen = {name: around(*part, i, sizes) for name, part in parts.items()}
+        asked = {name: hidden[:, i, 1:-1] for name, (_, hidden) in parts.items()}
+        truth = {name: x[:, i, 1:-1].astype(np.int64) for name, (x, _) in parts.items()}
+        line = make_pipeline(
+            OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=60)
+        )
+        line.fit(seen["train"][asked["train"]], truth["train"][asked["train"]])
+        chances = np.full((len(tokens), frames - 2, size), -30.0)
+        own = line.predict_log_proba(seen["test"][asked["test"]])
+        said = np.full((len(own), size), -30.0)  # (a value that never came in training)
+        said[:, line.classes_] = own
+        chances[asked["test"]] = said
+        for clip, where in enumerate(asked["test"]):
+            row = guessed(chances[clip][where], truth["test"][clip][where])
+            rows.append({"model": "linear reader", "clip": clip, "codebook": i + 1} | row)
+    return pd.DataFrame(rows)
+
+
+READ = 160_000  # frames, of which a quarter is asked
