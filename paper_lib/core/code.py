@@ -69,7 +69,8 @@ def digest_of(entries: list[str], sources: dict[str, str]) -> str:
 
     An entry is a "module.name"; sources: module -> its text.
     """
-    modules = {name: _Module(name, text, sources) for name, text in sources.items()}
+    names = frozenset(sources)
+    modules = {name: _module(name, text, names) for name, text in sources.items()}
     todo = [tuple(entry.rsplit(".", 1)) for entry in entries]
     parts = {}
     while todo:
@@ -80,9 +81,8 @@ def digest_of(entries: list[str], sources: dict[str, str]) -> str:
             continue
         if name not in modules[module].definitions:
             raise KeyError(f"{module} defines no {name}")
-        nodes = modules[module].definitions[name] + modules[module].effects
-        parts[module, name] = "".join(dumped(node) for node in nodes)
-        todo += [found for node in nodes for found in modules[module].mentions(node)]
+        parts[module, name], mentioned = modules[module].read(name)
+        todo += mentioned
     rows = sorted([*key, text] for key, text in parts.items())
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -100,8 +100,9 @@ def dumped(node) -> str:
 class _Module:
     """A source file: its top-level definitions, and what of the package they mention."""
 
-    def __init__(self, name: str, text: str, sources: dict[str, str]):
+    def __init__(self, name: str, text: str, sources: frozenset[str]):
         self.name, self.sources = name, sources
+        self._known: dict[str, tuple[str, list[tuple[str, str]]]] = {}
         tree = _without_docstrings(ast.parse(text))
         self.definitions: dict[str, list[ast.AST]] = {}
         # statements that change other modules when this one is imported
@@ -144,6 +145,14 @@ class _Module:
                     found[alias.asname or alias.name] = target
         return found
 
+    def read(self, name: str) -> tuple[str, list[tuple[str, str]]]:
+        """The text of a definition, and all that it mentions; worked out once."""
+        if name not in self._known:
+            nodes = self.definitions[name] + self.effects
+            mentioned = [found for node in nodes for found in self.mentions(node)]
+            self._known[name] = "".join(dumped(node) for node in nodes), mentioned
+        return self._known[name]
+
     def mentions(self, node: ast.AST) -> set[tuple[str, str]]:
         out = set()
         for n in ast.walk(node):
@@ -157,6 +166,9 @@ class _Module:
                 if not name and module in self.sources:
                     out.add((module, n.attr))
         return {(m, n) for m, n in out if m in self.sources}
+
+
+_module = functools.cache(_Module)  # (a stage reads nearly all, and there are many stages)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

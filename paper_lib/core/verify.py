@@ -56,6 +56,13 @@ TOLERANCES = {
     "table_sound_matching": 0.15,
     "figure_sound_matching": 0.15,
     "figure_preset_growth": 0.08,
+    "table_token_gaps": 5.0,  # (dB, of what was drawn)
+    "table_token_tasks": 0.08,
+    "figure_token_tasks": 0.08,
+    "table_token_layers": 0.08,
+    "figure_token_layers": 0.08,
+    "table_token_value": 0.08,
+    "figure_token_value": 0.08,
 }
 # Numbers that another processor's last bit moves freely: where training stopped, its losses, chosen
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows

@@ -98,7 +98,7 @@ def masked(table: pd.DataFrame) -> plt.Figure:
         places = [place + (i - (len(names) - 1) / 2) * width for place in range(len(books))]
         axis.bar(places, part.bits, width, color=MODELS[name], label=name)
     axis.set_xticks(range(len(books)), books)
-    axis.set(xlabel="codebook", ylabel="bits a hidden token", ylim=(0, 1.35 * table.bits.max()))
+    axis.set(xlabel="codebook", ylabel="bits a hidden token", ylim=(0, 1.7 * table.bits.max()))
     axis.legend(fontsize=10, ncols=2, loc="upper left")
     axis.grid(axis="x", visible=False)
     return figure
@@ -109,7 +109,7 @@ def curves(history: pd.DataFrame) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
     for name, part in history.groupby("look", sort=False):
         axis.plot(part.epoch, part.validation_bits, "o-", color=MODELS[str(name)], label=name)
-    axis.set(xlabel="epoch", ylabel="bits a hidden token")
+    axis.set(xlabel="epoch", ylabel="bits a hidden token", xticks=sorted(set(history.epoch)))
     axis.legend(fontsize=10)
     return figure
 
