@@ -219,7 +219,7 @@ class Tokens:
     token_rate: Above0 = 1e-3
     token_epochs: Positive = 4  # of the masked model
     token_tasks: str = "effects, player"  # by commas: of effects, player, style
-    token_task_epochs: Positive = 3  # of each task
+    token_task_epochs: Positive = 2  # of each task
     token_seeds: Positive = 3  # trainings of each task
 
 

@@ -68,14 +68,19 @@ def named(tasks: str) -> list[str]:
 
 
 class Classifier(nn.Module):
-    """Tokens (batch, codebooks, frames) -> (batch, classes) logits."""
+    """Tokens (batch, codebooks, frames) -> (batch, classes) logits.
+
+    What is averaged is standardised over the batch before the linear layer, which the paper does
+    not say: else the small differences between clips are learned slowly.
+    """
 
     def __init__(self, net: TokenModel, width: int, classes: int):
         super().__init__()
         self.net, self.last = net, nn.Linear(width, classes)
+        self.scale = nn.BatchNorm1d(width, affine=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.last(self.net.states(tokens).mean(1))
+        return self.last(self.scale(self.net.states(tokens).mean(1)))
 
 
 def without_a_chunk(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -117,7 +122,9 @@ def train(
     model = start_of(profile, data, code, training, len(task.classes))
     seed = profile.seed + training.seed
     frames = round(profile.token_seconds * code.frame_rate)
-    examples, per_epoch = loop.shuffled(data.rows("train"), BATCH, seed, training.task)
+    rows = data.rows("train")
+    whole = len(rows) // BATCH * BATCH  # (one clip alone cannot be standardised)
+    examples, per_epoch = loop.shuffled(rows, BATCH, seed, training.task, heard=whole)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         heard = pretraining.excerpts(tokens, part, frames, (seed, "task", step))
