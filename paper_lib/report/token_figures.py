@@ -177,6 +177,9 @@ def value(table: pd.DataFrame) -> plt.Figure:
                 axis.vlines(x, row.lo, row.hi, color=color, lw=1.5)
                 axis.scatter(x, row.score, color=color, marker=mark, s=60, label=row.system)
         axis.set(xscale="log", xlabel=label, ylim=(0, 1))
+        ticks = [x for x in (1, 2, 5, 10, 20, 50, 100, 200) if pd.notna(table[column].min())]
+        axis.set_xticks(ticks, [str(x) for x in ticks])
+        axis.minorticks_off()
     axes[0].set_ylabel("macro-F1, effects")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=10, loc="outside right center")
