@@ -279,10 +279,12 @@ def read_beside(
 ) -> pd.DataFrame:
     """The same of a linear reader of what is `around`: a row a clip and codebook.
 
-    It learns, a codebook at a time, on at most `READ` hidden tokens of `train`.
+    It learns, a codebook at a time, on the hidden tokens of `READ` frames of `train`, of clips that
+    are drawn.
     """
+    drawn = np.sort(generator_for(seed, "read").permutation(len(train))[: max(1, READ // frames)])
     rows, parts = [], {}
-    for name, x in (("train", train[: READ // frames]), ("test", tokens)):
+    for name, x in (("train", train[drawn]), ("test", tokens)):
         hidden = hidden_of(0, len(x), x[0, :, :frames].shape, seed).numpy()
         parts[name] = (x[..., :frames], hidden)
     for i, size in enumerate(sizes):
