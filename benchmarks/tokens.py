@@ -77,10 +77,10 @@ def main() -> None:
     tokens = np.stack([tokenizer.encode(x) for x in floats])
     sizes, frames = tokenizer.code.sizes, tokens.shape[2]
     zstd = pa.Codec("zstd")
-    packed, values, flac = [codes.packed(one, sizes) for one in tokens], [], []
+    packed, flac = [codes.packed(one, sizes) for one in tokens], []
     raw = [one.astype(np.uint8).tobytes() for one in tokens]
-    for one, sound in zip(tokens, sounds, strict=True):
-        values.append(zstd.compress(one.astype(np.uint8).tobytes()))
+    values = [zstd.compress(one) for one in raw]
+    for sound in sounds:
         buffer = io.BytesIO()
         soundfile.write(buffer, sound, audio.CODEC_RATE, format="FLAC", subtype="PCM_16")
         flac.append(buffer.getvalue())

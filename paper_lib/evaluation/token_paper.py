@@ -38,8 +38,6 @@ class Stated:
     accuracy: dict = field(default_factory=lambda: dict(ACCURACY))
     frames_a_second: float = 75.0  # of EnCodec
     books: tuple[int, int] = (2, 16)  # at 1.5 and at 12 kbps
-    width: int = 768
-    layers: int = 12
 
 
 @dataclass(frozen=True)
