@@ -93,7 +93,7 @@ class Examples:
 def examples(profile: Profile, data: Dataset, effect: str) -> Examples:
     """Stage data/<profile>/few/<effect>: made, or found."""
     drawn = {
-        split: _drawn(data, split, effect, most)
+        split: data.in_turns(split, "new effect", effect)[0][:most]
         for split, most in (("train", max(EXAMPLES)), ("test", TESTED))
     }
     rows = np.concatenate(list(drawn.values()))
@@ -123,15 +123,6 @@ def encoded(
     clips = put_on(Dataset(folder).clips(rows), effect)
     statistics, lower = zip(*features.embed(module, clips, True), strict=True)
     return {"lower": torch.cat(lower).numpy(), "embedding": torch.cat(statistics).numpy()}
-
-
-def _drawn(data: Dataset, split: str, effect: str, most: int) -> np.ndarray:
-    """At most `most` clips of a split: one recording after the other, then their second clips."""
-    rows = data.rows(split)
-    order = generator_for(0, "new effect", effect, split).permutation(len(rows))
-    place = pd.Series(data.index.recording.to_numpy()[rows[order]])
-    first = np.argsort(place.groupby(place).cumcount().to_numpy(), kind="stable")
-    return rows[order[first]][:most]
 
 
 # --- learning -------------------------------------------------------------------------------------
@@ -247,7 +238,7 @@ def judge(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> d
     both = np.concatenate([few.lower[len(few.train) :], clips.activations[few.test]])
     with torch.inference_mode():
         said = [wider(torch.from_numpy(x[None].astype(np.float32)))[1].item() for x in both]
-        rest = part_of(data.rows("test"), 1 / 3, "old effects")
+        rest = part_of(training.judged(profile, data, "test"), 1 / 3, "old effects")
         old = torch.cat([wider(torch.from_numpy(clips.clips([row])))[0] for row in rest])
     truth = (np.arange(len(both)) < len(few.test))[:, None]  # (one label)
     found = np.array(said)[:, None] > 0
@@ -268,7 +259,15 @@ def part_of(rows: np.ndarray, share: float, word: str) -> np.ndarray:
 def row(profile: Profile, folder: Path, effect: str, way: Way, many: int) -> dict:
     """Stage data/<profile>/few/<effect>_<way>_<many>: what `judge` found, made or kept."""
     data, at = Dataset(folder), paths.data(profile.profile) / "few"
-    names = ("few_steps", "upper_seconds", "warmup", "seed", "pooling", "bootstrap")
+    names = (
+        "few_steps",
+        "upper_seconds",
+        "warmup",
+        "seed",
+        "pooling",
+        "bootstrap",
+        "adapter_judged",
+    )
     own = {name: getattr(profile, name) for name in (*names, "adapter_head_rate")}
     content = stages.require(at / training.slug(effect), "15_a_new_effect")["content"]
     place = at / training.slug(f"{effect} {way.name} {many}")

@@ -255,7 +255,8 @@ def fit(profile: Profile, folder: Path, trial: Trial) -> Path:
             other = general(profile) if trial.prior or trial.rebuild else None
             heard = lesson(data, trial, other)
             history = training.train(clips, model, rates, run, heard, profile.seed)
-            made.finish(training.save(model, clips, data, history, work, ("validation",)))
+            rows = {"validation": training.judged(profile, data, "validation")}
+            made.finish(training.save(model, clips, history, work, rows))
     return made.folder
 
 
@@ -294,7 +295,7 @@ def judged(
     models: name -> its encoder, and its 0/1 answers (validation clips, 13).
     """
     network, heard, rows = l3ac.load(profile.codec), sounds(data), []
-    where = data.rows("validation")
+    where = training.judged(profile, data, "validation")
     truth, recordings = data.labels[where], data.index.recording.to_numpy()[where]
     for name, (encoder, said) in models.items():
         ends = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)

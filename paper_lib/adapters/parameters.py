@@ -80,6 +80,7 @@ def run_of(profile: Profile) -> Profile:
     if profile.codec not in ("shipped", "hub:3kbps"):
         raise PaperError(methods.UNSUITED)  # (at once, not when the networks are trained)
     changes: dict[str, Any] = {"profile": f"{profile.profile}-drawn", "settings": "drawn"}
+    changes["chains_per_slice"] = profile.knob_chains or profile.chains_per_slice
     # (one epoch or more of each: so clips half-way up and spectrograms are kept)
     return replace(profile, upper_epochs=1, peer_epochs=1, **changes)
 
@@ -307,7 +308,10 @@ def stage(profile: Profile, data: Dataset, network: Network, goal: str, seed: in
 
 
 def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) -> np.ndarray:
-    """Train a network, if that has not been done; (clips, 48), what it says of every clip."""
+    """Train a network, if that has not been done; (clips, 48), what it says of other clips.
+
+    Of the training clips it is not asked (NaN).
+    """
     machine.make_deterministic(1)
     data = Dataset(folder)
     if network.part == "upper":  # (it goes on from there)
@@ -316,7 +320,9 @@ def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) 
     with made.opened() as work:
         if work:
             model, clips, history = train(profile, data, network, goal, seed)
-            said = peers.logits_of(model, clips, np.arange(len(data))).numpy()
+            said = np.full((len(data), OUTPUTS), np.nan, np.float32)
+            asked = np.concatenate([data.rows(split) for split in ("validation", "test")])
+            said[asked] = peers.logits_of(model, clips, asked).numpy()
             weights = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(weights, work / "weights.safetensors")
             np.save(work / "said.npy", said)
@@ -328,7 +334,10 @@ def fit(profile: Profile, folder: Path, network: Network, goal: str, seed: int) 
 def fit_all(
     profile: Profile, data: Dataset, wanted: list[tuple[str, str]]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """(network, goal) -> (seeds, clips, 48) of its `adapter_seeds` trainings, a core each."""
+    """(network, goal) -> (seeds, clips, 48) of its `adapter_seeds` trainings, a core each.
+
+    Of training clips: NaN.
+    """
     for kind in ("frozen", "logmel"):
         described(profile, data, kind)  # (once for all)
     seeds = range(profile.adapter_seeds)

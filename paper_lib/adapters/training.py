@@ -62,6 +62,14 @@ def lesson(data: Dataset, judged: int = 200) -> Lesson:
     return Lesson(data.rows("train"), np.sort(drawn), data.labels)
 
 
+def judged(profile: Profile, data: Dataset, split: str) -> np.ndarray:
+    """Rows of a split by which models are judged: `adapter_judged` of each recording, drawn."""
+    if not profile.adapter_judged:
+        return data.rows(split)
+    rows, turns = data.in_turns(split, "judged")
+    return np.sort(rows[turns < profile.adapter_judged])
+
+
 def train(
     clips: EncodedClips,
     model: EffectRecognizer,
@@ -127,6 +135,7 @@ def inputs(profile: Profile, data: Dataset, seed: int) -> dict[str, str]:
 PARAMETERS = (
     "adapter_clips",
     "adapter_epochs",
+    "adapter_judged",
     "upper_batch",
     "upper_seconds",
     "adapter_head_rate",
@@ -161,24 +170,27 @@ def fit(profile: Profile, data: Dataset, method: Method, seed: int) -> Path:
             history = train(clips, model, rates, profile, lesson(data), profile.seed + seed)
             # (notebook 14 compares the first seed, on validation clips)
             splits = ("test", "validation") if seed == 0 else ("test",)
-            made.finish(save(model, clips, data, history, work, splits))
+            rows = {split: judged(profile, data, split) for split in splits}
+            made.finish(save(model, clips, history, work, rows))
     return made.folder
 
 
 def save(
     model: EffectRecognizer,
     clips: EncodedClips,
-    data: Dataset,
     history: pd.DataFrame,
     work: Path,
-    splits: tuple[str, ...],
+    judged_by: dict[str, np.ndarray],
 ) -> str:
-    """What a training leaves, in the folder `work`: adapter, history, answers. Their hash."""
+    """What a training leaves, in the folder `work`: adapter, history, answers. Their hash.
+
+    judged_by: split -> rows that are answered.
+    """
     save_file(own_weights(model), work / "adapter.safetensors")
     history.to_csv(work / "history.csv", index=False)
     said = {}
-    for split in splits:
-        said[split] = torch.sigmoid(logits(model, clips, data.rows(split))).numpy()
+    for split, rows in judged_by.items():
+        said[split] = torch.sigmoid(logits(model, clips, rows)).numpy()
         np.save(work / f"{split}.npy", said[split])
     return stages.array_digest(*said.values())
 
@@ -279,7 +291,7 @@ def table(
     seconds: of a step, by method (benchmarks/adapters.csv). lo, hi: 95 %, over recordings and
     training seeds.
     """
-    rows, test = [], data.rows("test")
+    rows, test = [], judged(profile, data, "test")
     truth, recordings = data.labels[test], data.index.recording.to_numpy()[test]
     for method in compared:
         said = answers(profile, data, method)

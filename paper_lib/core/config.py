@@ -184,10 +184,12 @@ class Adapters:
     adapter_epochs: Positive = 7  # of each
     adapter_clips: Count = 2016  # clips an epoch, drawn anew (0: the whole training set)
     adapter_seeds: Positive = 1  # trainings of each
+    adapter_judged: Count = 0  # clips of a recording by which each is judged, drawn (0: all)
     adapter_head_rate: Above0 = 1e-4  # of the head meanwhile
     trial_epochs: Positive = 3  # of each trial against forgetting
     few_steps: Positive = 120  # of each way to learn a new effect
     guitar_steps: Positive = 150  # of an adapter for one guitar
+    knob_chains: Count = 0  # chains of a slice whose knobs are drawn (0: chains_per_slice)
     knob_epochs: Positive = 20  # of a network that also says where the effects' knobs stand
 
 

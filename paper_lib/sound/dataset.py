@@ -10,6 +10,7 @@ import pandas as pd
 from ..core import paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
+from ..core.random import generator_for
 from . import effects, splits
 
 SPLITS = tuple(splits.SHARES)  # train, validation, test
@@ -50,6 +51,18 @@ class Dataset:
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of `split`, in order."""
         return np.flatnonzero(self.index["split"] == split)
+
+    def in_turns(self, split: str, *key) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a split, drawn, a clip of each recording first, then second clips; their turns.
+
+        key: of the draw. The turns count from 0.
+        """
+        rows = self.rows(split)
+        drawn = rows[generator_for(0, *key, split).permutation(len(rows))]
+        recordings = pd.Series(self.index.recording.to_numpy()[drawn])
+        turns = recordings.groupby(recordings).cumcount().to_numpy()
+        order = np.argsort(turns, kind="stable")
+        return drawn[order], turns[order]
 
     def clips(self, rows) -> np.ndarray:
         """(len(rows), samples) float32 in [-1, 1)."""
