@@ -170,7 +170,7 @@ def test_scores_of_parameters_and_gains_have_their_known_values(rows):
     assert right["num_l1"] == pytest.approx(np.abs(1 - 2 * rows[:, 0]).mean() / NUMBERS)
     assert right["bin_acc"] == pytest.approx(0.75) and right["cat_acc"] == 1
     each = pd.DataFrame([
-        {"domain": "guitar", "method": m, "target": i, "mstft": value + i}
+        {"domain": "guitar", "method": m, "seed": 0, "target": i, "mstft": value + i}
         for m, value in (("PLoss", 2.0), ("Mix", 1.5)) for i in range(20)
     ])  # fmt: skip
     gain = matching.gains(config.load("tiny"), each).iloc[0]
@@ -198,3 +198,35 @@ def test_the_ledger_of_matching_tells_right_from_wrong():
     assert verdict["proxy_matching_amsynth"] == "reproduced"
     undecided = ask(gains.assign(lo=-1.0, hi=1.0))
     assert undecided["proxy_matching_amsynth"] == "not checkable here"
+
+
+# --- searches -------------------------------------------------------------------------------------
+
+
+def test_a_search_begins_at_its_preset_and_asks_for_nothing_that_amsynth_has_not(rows):
+    from paper_lib.proxies import search
+
+    cma = search.optimiser(rows[0], 0)
+    asked = np.stack([search.row_of(cma.ask()) for _ in range(300)])
+    assert asked.min() >= 0 and asked[:, : SPACE.numbers].max() <= 1
+    assert (asked[:, SPACE.numbers :] < np.array(SPACE.choices)).all()
+    pitch = [one.name for one in presets.NUMBERS].index("osc2_pitch")
+    assert np.allclose(asked[:, pitch] * 24, np.round(asked[:, pitch] * 24), atol=1e-4)
+    same = (asked[:, NUMBERS:] == rows[0, NUMBERS:]).mean()
+    assert same == pytest.approx(search.SURE, abs=0.05)
+
+
+def test_a_search_comes_nearer_keeps_its_best_and_is_the_same_again(amsynth, rows):
+    from paper_lib.proxies import search
+
+    with synth.player() as play:
+        sound = search._heard(play, rows[0])
+    deviation = np.full(128, 4.0)
+    found, again = (search.search(sound, rows[1], deviation, 43, 5) for _ in range(2))
+    assert np.array_equal(found["preset"], again["preset"])
+    curve = found["curve"]
+    assert len(curve) == 44 and (np.diff(curve) <= 0).all() and curve[-1] < curve[0]
+    with synth.player() as play:
+        ends = [np.abs(search._heard(play, row) - sound).mean() / 4.0
+                for row in (rows[1], found["preset"])]  # fmt: skip
+    assert ends == pytest.approx([curve[0], curve[-1]])

@@ -47,9 +47,10 @@ class Tokenizer(nn.Module):
 
     A number's is its own vector times the number; a choice has one for each of its values. A preset
     may also come with a probability for each value, (n, numbers + values): the mean of the vectors.
+    spread: their deviation as they begin.
     """
 
-    def __init__(self, space: Space, width: int):
+    def __init__(self, space: Space, width: int, spread: float = 0.02):
         super().__init__()
         self.space = space
         self.of_numbers = nn.Parameter(torch.empty(space.numbers, width))
@@ -57,7 +58,7 @@ class Tokenizer(nn.Module):
         starts = np.cumsum((0, *space.choices))[:-1]
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
         for weight in (self.of_numbers, self.of_choices.weight):
-            nn.init.trunc_normal_(weight, std=0.02)
+            nn.init.trunc_normal_(weight, std=spread)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = self.space.numbers
@@ -115,15 +116,16 @@ class Recurrent(nn.Module):
 class Transformer(nn.Module):
     """Tokens behind one of the network's own, whose place holds the answer: (n, width)."""
 
-    def __init__(self, space: Space, width: int, layers: int, heads: int):
+    def __init__(self, space: Space, size: Size):
         super().__init__()
-        self.tokens = Tokenizer(space, width)
+        width = size.width
+        self.tokens = Tokenizer(space, width, size.spread)
         self.own = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("positions", positions(len(space) + 1, width), persistent=False)
         one = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+            width, size.heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(one, layers, enable_nested_tensor=False)
+        self.layers = nn.TransformerEncoder(one, size.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -140,6 +142,8 @@ class Size:
     token: int = 0
     rate: float = 1e-3
     batch: int = 512
+    heads: int = 8  # of a transformer
+    spread: float = 0.02  # of its tokens, as they begin
 
 
 SIZES = {
@@ -166,7 +170,7 @@ def build(name: str, size: Size, space: Space, out: int) -> nn.Sequential:
     """A preset encoder by its name in Table 2: (n, parameters) -> (n, out)."""
     width = size.width
     if name == "TFM":
-        return nn.Sequential(Transformer(space, width, size.layers, 8), nn.Linear(width, out))
+        return nn.Sequential(Transformer(space, size), nn.Linear(width, out))
     if name == "HN-PTGRU":
         first, of = Recurrent(space, size.token), size.token
     elif name == "HN-PT":
@@ -256,13 +260,17 @@ class Training:
     name: str
     seed: int
     share: float = 1.0  # of the training presets that it hears
+    size: Size | None = None  # of the encoder (None: the profile's)
+
+    def sized(self, profile: Profile) -> Size:
+        return self.size or SIZES[profile.proxy_size][self.name]
 
 
 def stage(profile: Profile, training: Training) -> stages.Stage:
     """data/<profile>/proxies/<name>_<share>_<seed>."""
     content = stages.ready(presets.stage(profile), "19_preset_encoders")["content"]
     label = f"{training.name}_{training.share:g}_{training.seed}"
-    own = asdict(training) | asdict(SIZES[profile.proxy_size][training.name])
+    own = asdict(training) | asdict(training.sized(profile))
     own |= {"epochs": profile.proxy_epochs, "profile_seed": profile.seed}
     folder = paths.data(profile.profile) / "proxies" / label
     return stages.Stage("proxy", folder, own, {"presets": content}, threads=1)
@@ -315,7 +323,7 @@ def train(
     """
     x = torch.from_numpy(data.presets)
     y = torch.from_numpy((data.sounds - scale[0]) / scale[1])
-    rows, size = split(len(data)), SIZES[profile.proxy_size][training.name]
+    rows, size = split(len(data)), training.sized(profile)
     heard = rows["train"][: round(training.share * len(rows["train"]))]
     judged = torch.from_numpy(rows["validation"][:256])
     # (whole batches: batch norm can make nothing of one preset alone)

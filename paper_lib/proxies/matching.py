@@ -450,33 +450,42 @@ def parameters_right(said: np.ndarray, rows: np.ndarray, space: Space = SPACE) -
 
 
 def compared(
-    heard: np.ndarray, said: dict[str, np.ndarray], rows: np.ndarray | None = None
+    heard: np.ndarray, said: dict[str, list[np.ndarray]], rows: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """A row a method and target: the distances of its match; where `rows` are known, parameters.
+    """A row a method, training and target: distances of its match; of known `rows` parameters, too.
 
-    heard: (n, samples) targets; said: method -> presets, (n, parameters).
+    heard: (n, samples) targets; said: method -> of each of its trainings presets, (n, parameters).
     """
     found = []
-    for name, answers in said.items():
-        for i, sound in enumerate(play_all(answers)):
-            row = {"method": name, "target": i} | distances(sound, heard[i])
-            if rows is not None:
-                row |= parameters_right(answers[i : i + 1], rows[i : i + 1])
-            found.append(row)
+    for name, trainings in said.items():
+        for seed, answers in enumerate(trainings):
+            for i, sound in enumerate(play_all(answers)):
+                row = {"method": name, "seed": seed, "target": i} | distances(sound, heard[i])
+                if rows is not None:
+                    row |= parameters_right(answers[i : i + 1], rows[i : i + 1])
+                found.append(row)
     return pd.DataFrame(found)
 
 
+def by_seed(each: pd.DataFrame, method: str) -> np.ndarray:
+    """(trainings, targets) `mstft` of a method in one domain."""
+    part = each[each.method == method]
+    return part.pivot(index="seed", columns="target", values="mstft").to_numpy()
+
+
 def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
-    """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mstft` over targets.
+    """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mstft`.
 
     (`mel` and `mfccd` are near what the training and the search go by: the mean of log-mel.)
     """
     rows = []
     for (domain, name), part in each.groupby(["domain", "method"], sort=False):
-        lo, hi = encoders.ends(profile, part.mstft.to_numpy()[None])
-        means = part.drop(columns=["domain", "method", "target"]).mean()
+        found = by_seed(part, name)
+        lo, hi = encoders.ends(profile, found)
+        means = part.drop(columns=["domain", "method", "seed", "target"]).mean()
         published = proxy_paper.MATCHED[domain].get(name, {}).get("mstft", np.nan)
-        row = {"domain": domain, "method": name, "targets": len(part)} | dict(means)
+        row = {"domain": domain, "method": name, "targets": found.shape[1], "seeds": len(found)}
+        row |= dict(means)
         rows.append(row | {"lo": lo, "hi": hi, "mstft published": published})
     return pd.DataFrame(rows)
 
@@ -485,11 +494,10 @@ def gains(profile: Profile, each: pd.DataFrame, over: str = "PLoss") -> pd.DataF
     """A row a domain and method: by how much its `mstft` is less than `over`'s; paired; lo, hi."""
     rows = []
     for domain, part in each.groupby("domain", sort=False):
-        wide = part.pivot(index="target", columns="method", values="mstft")
         for name in dict.fromkeys(part.method):
             if name != over:
-                gap = (wide[over] - wide[name]).to_numpy()
-                lo, hi = encoders.ends(profile, gap[None])
+                gap = by_seed(part, over) - by_seed(part, name)  # (one without seeds beside each)
+                lo, hi = encoders.ends(profile, gap)
                 rows.append({"domain": domain, "method": name, "less": gap.mean(),
                              "lo": lo, "hi": hi})  # fmt: skip
     return pd.DataFrame(rows)

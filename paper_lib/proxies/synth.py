@@ -44,7 +44,8 @@ def plugin() -> Path:
 def ready() -> None:
     """`PaperError` if anything is missing that Part IV's notebooks need."""
     plugin()
-    _require("umap")  # (notebook 19)
+    for package in ("umap", "cmaes", "optuna"):  # (notebooks 19 and 20, A4)
+        _require(package)
 
 
 def _require(package: str) -> None:

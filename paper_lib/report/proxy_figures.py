@@ -102,6 +102,64 @@ def matching(table: pd.DataFrame) -> plt.Figure:
                      color=["#0072B2" if yes else "#D55E00" for yes in networks])  # fmt: skip
         axis.set_yticks(places, part.method)
         axis.set(title=titles[domain], xlabel="mSTFT distance, lower is nearer (95 %)")
+        axis.set_xscale("log")  # (a guess is five times as far as the others)
+        axis.set_xticks([0.5, 1, 2], ["0.5", "1", "2"])
+        axis.minorticks_off()
+    return figure
+
+
+def searches(curves: pd.DataFrame) -> plt.Figure:
+    """The least error so far over the sounds played. curves: domain, target, sounds, error."""
+    figure, axis = plt.subplots(figsize=(8, 4), constrained_layout=True)
+    looks = {"amsynth": ("#0072B2", "-"), "guitar": ("#D55E00", "--")}
+    for domain, part in curves.groupby("domain", sort=False):
+        color, style = looks[domain]
+        for _, one in part.groupby("target"):
+            axis.plot(one.sounds, one.error, color=color, lw=0.6, alpha=0.4)
+        median = part.groupby("sounds").error.median()
+        axis.plot(median, color=color, ls=style, lw=2.5, label=f"{domain} (median)")
+    axis.set(xlabel="sounds played", ylabel="error of the embedding", ylim=(0, None))
+    axis.legend(fontsize=10)
+    return figure
+
+
+def trials(table: pd.DataFrame) -> plt.Figure:
+    """A study: each trial's score in its turn, and over its settings.
+
+    table: encoder, trial, drawn, rate, layers, spread, mrr.
+    """
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.6), sharey=True, constrained_layout=True)
+    looks = {"MLP-OH": ("0.35", "o"), "TFM": ("#0072B2", "s")}
+    shown = {"trial": "trial", "rate": "learning rate", "layers": "layers",
+             "spread": "spread of the tokens"}  # fmt: skip
+    for axis, (column, label) in zip(axes, shown.items(), strict=True):
+        for name, part in table.groupby("encoder", sort=False):
+            if column == "spread" and name != "TFM":
+                continue
+            color, marker = looks[name]
+            later = part.drawn == "by TPE"
+            for which, face in ((~later, "none"), (later, color)):
+                axis.scatter(part[column][which], part.mrr[which], marker=marker, s=30,
+                             facecolors=face, edgecolors=color)  # fmt: skip
+            if column == "trial":
+                axis.step(part.trial, part.mrr.cummax(), where="post", color=color, label=name)
+        axis.set(xlabel=label)
+        if column in ("rate", "spread"):
+            axis.set_xscale("log")
+    axes[0].set_ylabel("mean reciprocal rank, validation")
+    axes[0].legend(fontsize=10)
+    return figure
+
+
+def densities(places: pd.DataFrame) -> plt.Figure:
+    """How TPE chooses. places: rate, good, others (densities), and their ratio."""
+    figure, axis = plt.subplots(figsize=(8, 3.8), constrained_layout=True)
+    axis.plot(places.rate, places.good, color="#0072B2", label="density of the best quarter, l")
+    axis.plot(places.rate, places.others, color="#D55E00", ls="--", label="of the others, g")
+    axis.plot(places.rate, places.ratio, color="0.3", ls=":", lw=2, label="their ratio, l / g")
+    axis.axvline(places.rate[places.ratio.idxmax()], color="0.6", lw=1)
+    axis.set(xscale="log", xlabel="learning rate", ylabel="density; ratio", ylim=(0, None))
+    axis.legend(fontsize=10)
     return figure
 
 
