@@ -18,7 +18,8 @@ OTHERS = $(wildcard notebooks/0[6-9]_*.ipynb notebooks/[1-9][0-9]_*.ipynb notebo
 .PHONY: setup setup-test reproduce verify test test-lab check format lab docs benchmark clean
 
 setup:
-	@$(PYTHON) paper_lib/bootstrap.py $(if $(filter proxies all,$(PART)),--synth)
+	@$(PYTHON) paper_lib/bootstrap.py $(if $(filter proxies all,$(PART)),--synth) \
+		$(if $(filter tokens all,$(PART)),--voices)
 
 setup-test:
 	@$(PYTHON) paper_lib/bootstrap.py --test

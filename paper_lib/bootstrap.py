@@ -177,6 +177,21 @@ def synthesizer() -> None:
         say(found.stderr.strip().splitlines()[-1].partition(": ")[2])
 
 
+def voices(test: bool) -> None:
+    """What the stand-ins of notebook 24 are made with (the tests: the small one of them)."""
+    wanted = {"espeak-ng": ["espeak-ng"]}
+    if not test:
+        fonts = ["fluid-soundfont-gm", "musescore-general-soundfont-small"]
+        wanted["fluidsynth"] = ["fluidsynth", *fonts]
+    missing = [program for program in wanted if not shutil.which(program)]
+    packages = [name for program in missing for name in wanted[program]]
+    if missing and not apt(*packages):
+        say(
+            f"no {' and '.join(missing)}: notebook 24 leaves out a task (as root on Debian: "
+            f"apt-get install {' '.join(packages)})"
+        )
+
+
 def main() -> None:
     if sys.version_info[:2] != (3, 11):
         stop(
@@ -191,6 +206,8 @@ def main() -> None:
         browser()
     if test or "--synth" in sys.argv:
         synthesizer()
+    if test or "--voices" in sys.argv:
+        voices(test)
     if run(PYTHON, "-m", "paper_lib", "doctor", "--mend", cwd=ROOT).returncode:
         stop("something is still missing, see the lines marked NOT above.")
 

@@ -406,12 +406,12 @@ def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
     assert torch.equal(begun[0].net.norm.weight, whole.norm.weight)
     assert not torch.equal(begun[0].last.weight, begun[1].last.weight), "seeds differ in the rest"
     fitted = downstream.fit_all(run, data, seeds)
-    task = downstream.tasks(data)["player"]
+    task = downstream.tasks(run, data, ["player"])["player"]
     assert fitted[seeds[0]].shape == (len(data.rows("test")), len(task.classes))
     said = np.stack([downstream.answers(one, task.several) for one in fitted.values()])
-    table = downstream.table(run, data, task, {"fine-tuned": said})
+    table = downstream.table(run, task, {"fine-tuned": said})
     assert table.score[0] == pytest.approx((said * task.truth[data.rows("test")]).sum(2).mean())
-    gain = downstream.gains(data, task, said[:1], said[1:], 100, 0)
+    gain = downstream.gains(task, said[:1], said[1:], 100, 0)
     right = [(one * task.truth[data.rows("test")]).sum(1).mean() for one in said]
     assert gain["gain"] == pytest.approx(right[1] - right[0]) and gain["lo"] <= gain["hi"]
     other = replace(run, token_epochs=4)
@@ -458,5 +458,5 @@ def test_the_ledger_of_the_token_paper_turns_with_what_is_measured():
 
 def test_a_task_that_there_is_not_is_named():
     assert downstream.named("effects, style") == ["effects", "style"]
-    with pytest.raises(PaperError, match="'genre' is none of"):
-        downstream.named("effects, genre")
+    with pytest.raises(PaperError, match="'mood' is none of"):
+        downstream.named("effects, mood")

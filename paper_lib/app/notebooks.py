@@ -25,12 +25,12 @@ PARTS = {
     "codec": ("06", "07", "08", "A1", "A2", "A3"),
     "peers": ("09", "10", "11", "12"),
     "adapters": ("13", "14", "15", "16", "17"),
-    "proxies": ("18", "19", "20", "21"),
+    "proxies": ("18", "19", "20", "21", "A4"),
     "tokens": ("22", "23", "24"),
 }
 
 
-PLAYING = ("18", "19", "20")  # these play a synthesizer, which may not be here
+PLAYING = ("18", "19", "20", "A4")  # these play a synthesizer, which may not be here
 
 
 def listing(part: str = "all") -> list[Path]:

@@ -225,7 +225,10 @@ class Tokens:
     token_batch: Positive = 16
     token_rate: Above0 = 1e-3
     token_epochs: Positive = 4  # of the masked model
-    token_tasks: str = "effects, player"  # by commas: of effects, player, style
+    token_tasks: str = "effects, player"  # of effects, player, style
+    # of families, speech, genre: the token paper's own tasks, or their like
+    token_others: str = "families, speech"
+    token_data: str = ""  # folder of its data sets: nsynth-train, ..., music_speech, gtzan_genre
     token_task_epochs: Positive = 2  # of each task
     token_seeds: Positive = 3  # trainings of each task
 

@@ -53,12 +53,16 @@ TOLERANCES = {
     "figure_bridge": 0.08,
     "table_orders": 0.25,  # (ten clips a pair)
     "figure_orders": 0.25,
+    "table_tuning_importance": 0.40,  # (rough: of a few dozen trials)
+    "table_search": 0.25,
+    "figure_search": 0.25,
     "table_sound_matching": 0.15,
     "figure_sound_matching": 0.15,
     "figure_preset_growth": 0.08,
     "table_token_gaps": 5.0,  # (dB, of what was drawn)
     "table_token_tasks": 0.08,
     "figure_token_tasks": 0.08,
+    "table_token_others": 0.10,
     "table_token_layers": 0.08,
     "figure_token_layers": 0.08,
     "table_token_value": 0.08,
@@ -79,10 +83,17 @@ MAPS = (
     "figure_confusions",
     "figure_said_and_true",
     "figure_preset_map",
+    "table_tuning",  # (where a search goes next hangs on the last bit of what it found)
+    "figure_tuning",
+    "figure_tpe",
 )
 
 # of what is not everywhere: plugins and data sets that one may have or not
-OPTIONAL = ("table_ladspa.csv", "table_ladspa.md", "table_recorded.csv", "table_recorded.md")
+OPTIONAL = tuple(
+    f"table_{name}.{kind}"
+    for name in ("ladspa", "recorded", "token_others")
+    for kind in ("csv", "md")
+)
 FINE = ("equal", "within tolerance", "same points")
 
 

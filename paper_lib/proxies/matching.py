@@ -7,7 +7,7 @@ heard as.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -122,6 +122,11 @@ TRAININGS = (
     Matching("Switch", "soft"),
     Matching("Switch", "straight"),
 )
+
+
+def trainings(profile: Profile) -> list[Matching]:
+    """Each of `TRAININGS`, `matching_seeds` times."""
+    return [replace(one, seed=seed) for one in TRAININGS for seed in range(profile.matching_seeds)]
 
 
 def weights_at(schedule: str, progress: float) -> tuple[float, float]:
@@ -341,12 +346,12 @@ def load(profile: Profile, training: Matching) -> Estimator:
     return model.eval()
 
 
-def fit_all(profile: Profile, trainings: tuple[Matching, ...]) -> pd.DataFrame:
+def fit_all(profile: Profile, chosen: list[Matching]) -> pd.DataFrame:
     """Every training, a core each; one row an epoch."""
-    fitted = parallel.each(fit, [(profile, one) for one in trainings], "estimators")
+    fitted = parallel.each(fit, [(profile, one) for one in chosen], "estimators")
     each = [
         pd.read_csv(folder / "history.csv").assign(name=one.name)
-        for folder, one in zip(fitted, trainings, strict=True)
+        for folder, one in zip(fitted, chosen, strict=True)
     ]
     return pd.concat(each, ignore_index=True)
 

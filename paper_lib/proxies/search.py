@@ -1,4 +1,4 @@
-"""Sound matching without a network: amsynth is played again and again. Notebook 20, section 8.
+"""Sound matching without a network: amsynth is played again and again. Notebook 20, section 7.
 
 CMA-ES (Hansen, 2016) draws presets around a middle, moves it to those that sound nearest, and
 learns in which directions to go on. This kind of it, CatCMA with margin (Hamano et al., 2025), also
@@ -6,6 +6,8 @@ has choices: of each a probability for every value.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from cmaes import CatCMAwM
@@ -95,6 +97,10 @@ def chosen(profile: Profile, domain: str, many: int) -> np.ndarray:
     return np.sort(order[: profile.search_targets])
 
 
+def folder(profile: Profile, domain: str) -> Path:
+    return paths.data(profile.profile) / "matching" / f"search_{domain}"
+
+
 def searched(
     profile: Profile, domain: str, sounds: np.ndarray, starts: np.ndarray, deviation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -105,8 +111,7 @@ def searched(
     inputs = {"targets": stages.array_digest(sounds, starts, deviation)}
     inputs["amsynth"] = stages.digest(synth.plugin())
     own = {"sounds": profile.search_sounds, "seed": profile.seed}
-    folder = paths.data(profile.profile) / "matching" / f"search_{domain}"
-    made = stages.Stage("search", folder, own, inputs, threads=1)
+    made = stages.Stage("search", folder(profile, domain), own, inputs, threads=1)
     with made.opened() as work:
         if work:
             items = {
@@ -119,4 +124,4 @@ def searched(
             for name in ("preset", "curve"):
                 np.save(work / f"{name}.npy", np.stack([one[name] for one in each]))
             made.finish(stages.digest(work / "preset.npy"))
-    return np.load(folder / "preset.npy"), np.load(folder / "curve.npy")
+    return np.load(made.folder / "preset.npy"), np.load(made.folder / "curve.npy")

@@ -23,6 +23,7 @@ from .encoders import Size, Training
 TUNED = ("MLP-OH", "TFM")  # the weakest and the best of the paper
 WEIGHTS = 165_000  # of an encoder, at most
 AT_ONCE = 4  # trials between two looks at the answers, however many cores there are
+OWN = -1  # "number" of the settings that notebook 19 has
 
 
 def suggest(name: str, trial: optuna.trial.BaseTrial) -> Size:

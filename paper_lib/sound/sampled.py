@@ -101,14 +101,14 @@ def play(name: str, seconds: float, instrument: Guitar | None = None) -> np.ndar
         track.notes.append(pretty_midi.Note(round(20 + 100 * velocity), midi, start, end))
     score = pretty_midi.PrettyMIDI()
     score.instruments.append(track)
-    out = _synthesize(score, fonts()[guitar.font], round(seconds * plucked.RATE))
+    out = synthesize(score, fonts()[guitar.font], round(seconds * plucked.RATE))
     out *= 10 ** ((player.level_db + rng.normal(0, 1.5)) / 20) / (np.sqrt(np.mean(out**2)) + 1e-9)
     noise = scipy.signal.lfilter([1], [1, -0.9], rng.standard_normal(len(out)))
     out += noise / noise.std() * 10 ** (player.room_noise_db / 20)
     return np.clip(out, -0.99, 0.99).astype(np.float32)
 
 
-def _synthesize(score, font: Path, length: int) -> np.ndarray:
+def synthesize(score, font: Path, length: int) -> np.ndarray:
     """(length,) float64: the score through FluidSynth, its own reverb and chorus off."""
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder) / "score.mid", Path(folder) / "score.wav"

@@ -21,14 +21,16 @@ from ..core.config import Profile
 from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..evaluation import intervals
+from ..recognition import features, head
 from ..recognition.optimisers import warm_cosine
 from ..sound import effects
 from ..sound.dataset import Dataset
-from . import codes, pretraining
+from . import codes, other_tasks, pretraining
 from .codes import Code
 from .model import TokenModel
 from .statistics import reader
 
+NOTEBOOK = "24_without_decoding"
 DROPPED = 0.25  # of a sequence, in one piece (the paper does not say how much)
 BATCH = 16
 
@@ -40,21 +42,50 @@ class Task:
     name: str
     classes: tuple[str, ...]
     truth: np.ndarray  # (clips, classes) 0/1
-    several: bool = False  # may hold at once (else just one does)
+    tokens: np.ndarray  # (clips, codebooks, frames)
+    split: np.ndarray  # (clips,) train | validation | test
+    recordings: np.ndarray  # (clips,) what is never split
+    several: bool = False  # classes may hold at once (else just one does)
+    source: str = "this run's clips"
+
+    def rows(self, split: str) -> np.ndarray:
+        return np.flatnonzero(self.split == split)
 
 
-def tasks(data: Dataset) -> dict[str, Task]:
-    """`effects`, as in Part I; stand-ins for the paper's: which `player`, and which `style`.
+OF_CLIPS = ("effects", "player", "style")
 
-    What is the same on all training clips is no task, and left out.
+
+def task(profile: Profile, data: Dataset, name: str) -> Task:
+    """`effects`, as in Part I; `player`, `style`: who plays and how; else one of `other_tasks`.
+
+    Raises:
+        PaperError: what it needs is not here, or all training clips are of one class.
     """
-    found = {"effects": Task("effects", effects.NAMES, data.labels, several=True)}
-    for name in ("player", "style"):
-        each = data.index[name].to_numpy(str)
-        classes = tuple(map(str, np.unique(each)))
-        truth = (each[:, None] == np.array(classes)).astype(np.float32)
-        if len(np.unique(each[data.rows("train")])) > 1:
-            found[name] = Task(name, classes, truth)
+    if name in OF_CLIPS:
+        tokens, table = codes.of_dataset(profile, data)[0], data.index
+        source = Task.source
+    else:
+        tokens, table, source = other_tasks.tokens(profile, name)
+    own = (tokens, table["split"].to_numpy(str), table["recording"].to_numpy(str))
+    if name == "effects":
+        return Task(name, effects.NAMES, data.labels, *own, several=True)
+    each = table[name if name in OF_CLIPS else "class"].to_numpy(str)
+    classes = tuple(map(str, np.unique(each)))
+    truth = (each[:, None] == np.array(classes)).astype(np.float32)
+    found = Task(name, classes, truth, *own, source=source)
+    if len(np.unique(each[found.rows("train")])) < 2:
+        raise PaperError(f"{name} is no task here: all training clips are of one class.")
+    return found
+
+
+def tasks(profile: Profile, data: Dataset, names: list[str]) -> dict[str, Task]:
+    """Those of the tasks that can be had, and a sentence for each of the others."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = task(profile, data, name)
+        except PaperError as problem:
+            print(problem)
     return found
 
 
@@ -62,8 +93,9 @@ def named(tasks: str) -> list[str]:
     """`effects, player` -> both; `PaperError` for what is no task."""
     found = [one.strip() for one in tasks.split(",") if one.strip()]
     for one in found:
-        if one not in ("effects", "player", "style"):
-            raise PaperError(f"token_tasks: {one!r} is none of effects, player, style.")
+        if one not in (*OF_CLIPS, *other_tasks.KINDS):
+            known = ", ".join((*OF_CLIPS, *other_tasks.KINDS))
+            raise PaperError(f"token_tasks: {one!r} is none of {known}.")
     return found
 
 
@@ -118,23 +150,23 @@ def train(
     A step hears a piece of each clip, of `token_seconds`, begun anywhere. The last epoch counts:
     nothing is chosen. With a `folder` a killed training goes on.
     """
-    task, (tokens, code) = tasks(data)[training.task], codes.of_dataset(profile, data)
-    model = start_of(profile, data, code, training, len(task.classes))
+    own, code = task(profile, data, training.task), codes.of_dataset(profile, data)[1]
+    model = start_of(profile, data, code, training, len(own.classes))
     seed = profile.seed + training.seed
     frames = round(profile.token_seconds * code.frame_rate)
-    rows = data.rows("train")
+    rows = own.rows("train")
     whole = len(rows) // BATCH * BATCH  # (one clip alone cannot be standardised)
     examples, per_epoch = loop.shuffled(rows, BATCH, seed, training.task, heard=whole)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        heard = pretraining.excerpts(tokens, part, frames, (seed, "task", step))
+        heard = pretraining.excerpts(own.tokens, part, frames, (seed, "task", step))
         if training.dropped:
             draws = (generator_for(seed, "dropped", step, int(row)) for row in part)
             pieces = [without_a_chunk(one, rng) for one, rng in zip(heard, draws, strict=True)]
             heard = torch.stack(pieces)
         device = next(model.parameters()).device
-        truth = torch.from_numpy(task.truth[part]).to(device)
-        return loss_of(model(heard.to(device)), truth, task.several)
+        truth = torch.from_numpy(own.truth[part]).to(device)
+        return loss_of(model(heard.to(device)), truth, own.several)
 
     steps = profile.token_task_epochs * per_epoch
     optimiser = torch.optim.AdamW(model.parameters(), profile.token_rate, weight_decay=0.01)
@@ -143,7 +175,7 @@ def train(
     schedule = warm_cosine(optimiser, steps, 0.1)
     plain = loop.Task(model, examples, loss, [optimiser], [schedule])
     history = loop.train(plain, plan, folder).history
-    return said(model, tokens[data.rows("test")], frames), history
+    return said(model, own.tokens[own.rows("test")], frames), history
 
 
 def start_of(
@@ -191,6 +223,9 @@ def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     own = {name: getattr(profile, name) for name in names} | asdict(training)
     made = stages.ready(codes.stage(profile, data), pretraining.NOTEBOOK)
     inputs = {"dataset": data.content, "tokens": made["content"]}
+    if training.task not in OF_CLIPS:
+        others = stages.ready(other_tasks.stage(profile, training.task), NOTEBOOK)
+        inputs["sounds"] = others["content"]
     if training.start == "pretrained":
         started = stages.ready(pretraining.stage(profile, data), pretraining.NOTEBOOK)
         inputs["model"] = started["content"]
@@ -245,6 +280,46 @@ def read_off(train: tuple[np.ndarray, np.ndarray], test: np.ndarray, several: bo
     return (which[:, None] == np.arange(classes)).astype(int)
 
 
+# --- a listener that hears sound made of the tokens -----------------------------------------------
+
+
+def of_decoded(tokens: np.ndarray, samples: int, name: str, codec: str) -> dict[str, np.ndarray]:
+    """`statistics` (clips, 3, bands): time statistics of the log-mel of what tokens sound like."""
+    machine.make_deterministic(1)
+    decode = codes.cached_tokenizer(name, codec).decode
+    sounds = np.stack([decode(one.astype(np.int64))[:samples] for one in tokens])
+    found = features.embed(features.cached_front_end("logmel", codec, 0), sounds)
+    return {"statistics": torch.cat([statistics for statistics, _ in found]).numpy()}
+
+
+def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
+    """Stage data/<profile>/decoded: `of_decoded` of the test clips, (clips, 3, bands)."""
+    tokens, rows = codes.of_dataset(profile, data)[0], data.rows("test")
+    content = stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]
+    folder = paths.data(profile.profile) / "decoded"
+    made = stages.Stage("token_decoded", folder, {}, {"tokens": content}, threads=1)
+    with made.opened() as work:
+        if work:
+            own = (data.audio.shape[1], profile.token_codec, profile.codec)
+            items = {f"{a:07d}": (tokens[rows[a : a + codes.CHUNK]], *own)
+                     for a in range(0, len(rows), codes.CHUNK)}  # fmt: skip
+            files = parallel.shards(of_decoded, items, work / "shards", "decoding")
+            found = np.concatenate([np.load(file)["statistics"] for file in files])
+            np.save(work / "statistics.npy", found)
+            made.finish(stages.array_digest(found))
+    return np.load(folder / "statistics.npy")
+
+
+def listener_says(profile: Profile, data: Dataset, statistics: np.ndarray) -> np.ndarray:
+    """(seeds, clips, 13) 0/1 of notebook 02's log-mel + MLP, which learned from the clips."""
+    x, found = features.pool(statistics, "mean_sd_mad"), []
+    for seed in range(profile.head_seeds):
+        folder = paths.model(profile.profile, "logmel", seed)
+        stages.require(folder, "02_frozen_embeddings", dataset=data.content)
+        found.append(head.probabilities(head.read_head(folder), x) > 0.5)
+    return np.stack(found).astype(int)
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -260,17 +335,15 @@ def all_right(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
     return (truth == answered).all(-1).astype(float)
 
 
-def table(
-    profile: Profile, data: Dataset, task: Task, found: dict[str, np.ndarray]
-) -> pd.DataFrame:
+def table(profile: Profile, task: Task, found: dict[str, np.ndarray]) -> pd.DataFrame:
     """A row a system on test clips: `score`, which is macro-F1 of several labels, else accuracy.
 
     found: system -> (seeds, test clips, classes) 0/1. lo, hi: 95 % over recordings, and over seeds
     where there are several.
     """
-    test, rows = data.rows("test"), []
+    test, rows = task.rows("test"), []
     truth = task.truth[test].astype(int)
-    own = data.index.recording.to_numpy()[test], profile.bootstrap, profile.seed
+    own = task.recordings[test], profile.bootstrap, profile.seed
     for system, said in found.items():
         row = {"task": task.name, "system": system, "seeds": len(said), "clips": len(test)}
         row["measure"] = "macro-F1" if task.several else "accuracy"
@@ -285,14 +358,14 @@ def table(
 
 
 def gains(
-    data: Dataset, task: Task, one: np.ndarray, other: np.ndarray, resamples: int, seed: int
+    task: Task, one: np.ndarray, other: np.ndarray, resamples: int, seed: int
 ) -> dict[str, float | str]:
     """The score (`table`) of `other` minus that of `one`, with its 95 % interval.
 
     Both (seeds, test clips, classes) 0/1; recordings are drawn once for both.
     """
-    test = data.rows("test")
-    truth, recordings = task.truth[test].astype(int), data.index.recording.to_numpy()[test]
+    test = task.rows("test")
+    truth, recordings = task.truth[test].astype(int), task.recordings[test]
     if task.several:
         before, after = (intervals.counts(truth, said, recordings) for said in (one, other))
         means = [intervals.mean_score(truth, said)["macro_f1"] for said in (one, other)]
