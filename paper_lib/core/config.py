@@ -205,7 +205,7 @@ class Proxies:
     proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders
     proxy_epochs: Positive = 40  # of each
     proxy_seeds: Positive = 3  # trainings of each
-    tuning_trials: Positive = 32  # of each encoder whose settings are searched for
+    tuning_trials: Positive = 24  # of each encoder whose settings are searched for
     tuning_epochs: Positive = 10  # of a trial
     matching_epochs: Positive = 15  # of each estimator, and of the proxy on presets made by hand
     matching_seeds: Positive = 1  # trainings of each estimator

@@ -102,9 +102,9 @@ def layer(of: int, width: int) -> nn.Sequential:
 class Recurrent(nn.Module):
     """Tokens with their positions through a GRU both ways: its last states, (n, width)."""
 
-    def __init__(self, space: Space, width: int):
+    def __init__(self, space: Space, width: int, spread: float):
         super().__init__()
-        self.tokens = Tokenizer(space, width)
+        self.tokens = Tokenizer(space, width, spread)
         self.register_buffer("positions", positions(len(space), width), persistent=False)
         self.gru = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
 
@@ -143,7 +143,7 @@ class Size:
     rate: float = 1e-3
     batch: int = 512
     heads: int = 8  # of a transformer
-    spread: float = 0.02  # of its tokens, as they begin
+    spread: float = 0.02  # of the tokens, as they begin
 
 
 SIZES = {
@@ -172,9 +172,9 @@ def build(name: str, size: Size, space: Space, out: int) -> nn.Sequential:
     if name == "TFM":
         return nn.Sequential(Transformer(space, size), nn.Linear(width, out))
     if name == "HN-PTGRU":
-        first, of = Recurrent(space, size.token), size.token
+        first, of = Recurrent(space, size.token, size.spread), size.token
     elif name == "HN-PT":
-        first = nn.Sequential(Tokenizer(space, size.token), nn.Flatten())
+        first = nn.Sequential(Tokenizer(space, size.token, size.spread), nn.Flatten())
         of = size.token * len(space)
     else:
         first = OneHot(space)

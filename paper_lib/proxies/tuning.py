@@ -20,21 +20,25 @@ from ..core.random import seed_for
 from . import encoders, presets
 from .encoders import Size, Training
 
-TUNED = ("MLP-OH", "TFM")  # the weakest and the best of the paper
 WEIGHTS = 165_000  # of an encoder, at most
 AT_ONCE = 4  # trials between two looks at the answers, however many cores there are
+MORE = {"token": "log2 token", "heads": "log2 heads", "spread": "spread"}  # not all have these
 OWN = -1  # "number" of the settings that notebook 19 has
 
 
 def suggest(name: str, trial: optuna.trial.BaseTrial) -> Size:
     """The settings of a trial, as Optuna draws them."""
-    rate = trial.suggest_float("rate", 3e-4, 1e-2, log=True)
-    batch = 2 ** trial.suggest_int("log2 batch", 5, 7)
-    if name == "MLP-OH":
-        return fitted(name, Size(0, trial.suggest_int("layers", 1, 4), rate=rate, batch=batch))
-    layers, heads = trial.suggest_int("layers", 1, 6), 2 ** trial.suggest_int("log2 heads", 0, 3)
-    spread = trial.suggest_float("spread", 0.02, 1.0, log=True)
-    return fitted(name, Size(0, layers, rate=rate, batch=batch, heads=heads, spread=spread))
+    rate = trial.suggest_float("rate", 3e-4, 3e-2, log=True)
+    batch = 2 ** trial.suggest_int("log2 batch", 4, 7)
+    layers = trial.suggest_int("layers", 1, 4 if name in ("MLP-OH", "TFM") else 6)
+    size = Size(0, layers, rate=rate, batch=batch)
+    if name.endswith("OH"):
+        return fitted(name, size)
+    size = replace(size, spread=trial.suggest_float("spread", 0.02, 2.0, log=True))
+    if name == "TFM":
+        return fitted(name, replace(size, heads=2 ** trial.suggest_int("log2 heads", 0, 3)))
+    most = 5 if name == "HN-PT" else 6  # (its tokens lie side by side, all of them)
+    return fitted(name, replace(size, token=2 ** trial.suggest_int("log2 token", 3, most)))
 
 
 def weights(name: str, size: Size) -> int:
@@ -49,7 +53,7 @@ def fitted(name: str, size: Size) -> Size:
     width = 8
     while weights(name, replace(size, width=width + 8)) <= WEIGHTS:
         width += 8
-    return replace(size, width=width, token=width if name == "TFM" else 0)
+    return replace(size, width=width, token=width if name == "TFM" else size.token)
 
 
 def stage(profile: Profile, name: str, size: Size, number: int) -> stages.Stage:
@@ -117,6 +121,7 @@ def table(profile: Profile, name: str, found: optuna.Study) -> pd.DataFrame:
         size = suggest(name, optuna.trial.FixedTrial(trial.params))
         even = trial.number < -(-(profile.tuning_trials // 2) // AT_ONCE) * AT_ONCE
         row = {"encoder": name, "trial": trial.number, "drawn": "evenly" if even else "by TPE"}
-        own = {k: v for k, v in asdict(size).items() if k != "token"}
+        own = {setting: value for setting, value in asdict(size).items() if
+               setting not in MORE or MORE[setting] in trial.params}  # fmt: skip
         rows.append(row | own | {"weights": weights(name, size), "mrr": trial.value})
     return pd.DataFrame(rows)

@@ -128,26 +128,27 @@ def trials(table: pd.DataFrame) -> plt.Figure:
 
     table: encoder, trial, drawn, rate, layers, spread, mrr.
     """
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.6), sharey=True, constrained_layout=True)
-    looks = {"MLP-OH": ("0.35", "o"), "TFM": ("#0072B2", "s")}
+    figure, axes = plt.subplots(1, 4, figsize=(12, 4), sharey=True, constrained_layout=True)
+    colors = {"MLP-OH": "0.35", "HN-OH": "#E69F00", "HN-PT": "#009E73", "HN-PTGRU": "#CC79A7",
+              "TFM": "#0072B2"}  # fmt: skip
+    looks = dict(zip(colors, zip(colors.values(), "o^vDs", strict=True), strict=True))
     shown = {"trial": "trial", "rate": "learning rate", "layers": "layers",
              "spread": "spread of the tokens"}  # fmt: skip
     for axis, (column, label) in zip(axes, shown.items(), strict=True):
         for name, part in table.groupby("encoder", sort=False):
-            if column == "spread" and name != "TFM":
-                continue
             color, marker = looks[name]
             later = part.drawn == "by TPE"
             for which, face in ((~later, "none"), (later, color)):
                 axis.scatter(part[column][which], part.mrr[which], marker=marker, s=30,
                              facecolors=face, edgecolors=color)  # fmt: skip
             if column == "trial":
-                axis.step(part.trial, part.mrr.cummax(), where="post", color=color, label=name)
+                axis.step(part.trial, part.mrr.cummax(), where="post", color=color)
+                axis.plot([], [], color=color, marker=marker, label=name)
         axis.set(xlabel=label)
         if column in ("rate", "spread"):
             axis.set_xscale("log")
     axes[0].set_ylabel("mean reciprocal rank, validation")
-    axes[0].legend(fontsize=10)
+    figure.legend(loc="outside lower center", ncols=len(looks), fontsize=10)
     return figure
 
 
