@@ -20,6 +20,7 @@ from paper_lib.evaluation import guide
 from paper_lib.recognition import features
 from paper_lib.recognition.head import Head
 from paper_lib.recognition.model import EffectRecognizer
+from paper_lib.sound.dataset import Dataset
 
 X = torch.randn(2, 128, 60, generator=torch.Generator().manual_seed(0))
 
@@ -289,3 +290,21 @@ def test_the_guide_s_ledger_tells_right_from_wrong():
              "guide_ranks", "guide_prior", "guide_weight_decay_0.1", "guide_rate",
              "guide_generic"}  # fmt: skip
     assert len(table) >= 16 and set(table.index[table == "reproduced"]) == right
+
+
+def test_models_are_judged_by_as_many_clips_of_every_recording_drawn_once():
+    data = Dataset.__new__(Dataset)
+    names = np.repeat([f"r{i}" for i in range(12)], 9)
+    data.index = pd.DataFrame({"recording": names, "split": np.repeat(["train", "test"], 54)})
+    rows, turns = data.in_turns("test", "a")
+    assert sorted(rows) == list(data.rows("test")) and list(turns) == sorted(turns)
+    first = names[rows[turns == 0]]
+    assert len(set(first)) == len(first) == 6  # (one of each before any is met again)
+    assert not np.array_equal(rows, data.in_turns("test", "b")[0])
+    run = replace(config.load("tiny"), adapter_judged=4)
+    found = training.judged(run, data, "test")
+    assert list(found) == sorted(found) and set(found) <= set(rows)
+    assert np.unique(names[found], return_counts=True)[1].tolist() == [4] * 6
+    assert np.array_equal(found, training.judged(run, data, "test"))
+    whole = training.judged(replace(run, adapter_judged=0), data, "test")
+    assert np.array_equal(whole, data.rows("test"))
