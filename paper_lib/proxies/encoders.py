@@ -58,7 +58,7 @@ class Tokenizer(nn.Module):
         starts = np.cumsum((0, *space.choices))[:-1]
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
         for weight in (self.of_numbers, self.of_choices.weight):
-            nn.init.trunc_normal_(weight, std=spread)
+            nn.init.normal_(weight, std=spread)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = self.space.numbers

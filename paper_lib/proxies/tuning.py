@@ -7,12 +7,16 @@ about as many weights.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, replace
 
 import optuna
 import pandas as pd
 import torch
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
+from scipy.stats import qmc
 
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
@@ -22,23 +26,51 @@ from .encoders import Size, Training
 
 WEIGHTS = 165_000  # of an encoder, at most
 AT_ONCE = 4  # trials between two looks at the answers, however many cores there are
-MORE = {"token": "log2 token", "heads": "log2 heads", "spread": "spread"}  # not all have these
 OWN = -1  # "number" of the settings that notebook 19 has
 
 
-def suggest(name: str, trial: optuna.trial.BaseTrial) -> Size:
-    """The settings of a trial, as Optuna draws them."""
-    rate = trial.suggest_float("rate", 3e-4, 3e-2, log=True)
-    batch = 2 ** trial.suggest_int("log2 batch", 4, 7)
-    layers = trial.suggest_int("layers", 1, 4 if name in ("MLP-OH", "TFM") else 6)
-    size = Size(0, layers, rate=rate, batch=batch)
-    if name.endswith("OH"):
-        return fitted(name, size)
-    size = replace(size, spread=trial.suggest_float("spread", 0.02, 2.0, log=True))
+def settings(name: str) -> dict[str, BaseDistribution]:
+    """What can be set of an encoder, and from where to where."""
+    found: dict[str, BaseDistribution] = {
+        "rate": FloatDistribution(3e-4, 3e-2, log=True),
+        "log2 batch": IntDistribution(4, 7),
+        "layers": IntDistribution(1, 4 if name in ("MLP-OH", "TFM") else 6),
+    }
+    if not name.endswith("OH"):
+        found["spread"] = FloatDistribution(0.02, 2.0, log=True)
     if name == "TFM":
-        return fitted(name, replace(size, heads=2 ** trial.suggest_int("log2 heads", 0, 3)))
-    most = 5 if name == "HN-PT" else 6  # (its tokens lie side by side, all of them)
-    return fitted(name, replace(size, token=2 ** trial.suggest_int("log2 token", 3, most)))
+        found["log2 heads"] = IntDistribution(0, 3)
+    elif name.startswith("HN-PT"):  # (HN-PT's tokens lie side by side, all of them)
+        found["log2 token"] = IntDistribution(3, 5 if name == "HN-PT" else 6)
+    return found
+
+
+def size_of(name: str, chosen: dict[str, float]) -> Size:
+    """The encoder of these settings, as wide as `WEIGHTS` allows."""
+    plain = {key: value for key, value in chosen.items() if not key.startswith("log2 ")}
+    powers = {key.removeprefix("log2 "): 2 ** int(value) for key, value in chosen.items()
+              if key.startswith("log2 ")}  # fmt: skip
+    return fitted(name, Size(0, **plain, **powers))  # type: ignore[arg-type]
+
+
+def even(profile: Profile) -> int:
+    """How many trials are spread evenly: a power of two, at most half of all."""
+    return 2 ** int(math.log2(max(1, profile.tuning_trials // 2)))
+
+
+def evenly(name: str, many: int, seed: int) -> list[dict[str, float]]:
+    """Settings at Sobol's points, scrambled: quasi-Monte Carlo."""
+    ranges, found = settings(name), []
+    for point in qmc.Sobol(len(ranges), seed=seed_for(seed, "evenly", name)).random(many):
+        chosen: dict[str, float] = {}
+        for (key, one), u in zip(ranges.items(), point, strict=True):
+            low, high = one.low, one.high  # type: ignore[attr-defined]
+            if isinstance(one, IntDistribution):
+                chosen[key] = int(low + math.floor(u * (high - low + 1)))
+            else:
+                chosen[key] = float(low * (high / low) ** u)
+        found.append(chosen)
+    return found
 
 
 def weights(name: str, size: Size) -> int:
@@ -65,7 +97,7 @@ def stage(profile: Profile, name: str, size: Size, number: int) -> stages.Stage:
 
 
 def tried(profile: Profile, name: str, size: Size, number: int) -> float:
-    """Mean reciprocal rank among 256 validation presets after a short training; kept."""
+    """Mean reciprocal rank among up to 256 validation presets after a short training; kept."""
     made = stage(profile, name, size, number)
     with made.opened() as work:
         if work:
@@ -85,16 +117,6 @@ def short(profile: Profile, name: str, size: Size) -> loop.Result:
     return encoders.train(model, data, encoders.scaling(data), run, Training(name, 0, size=size))
 
 
-def sampler(profile: Profile, first: int) -> optuna.samplers.BaseSampler:
-    """Who draws trial number `first` and the next: evenly at first, then where it went well."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        seed = seed_for(profile.seed, "tuning", first) % 2**31
-        if first < profile.tuning_trials // 2:
-            return optuna.samplers.QMCSampler(seed=profile.seed, warn_independent_sampling=False)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
 def study(profile: Profile, name: str) -> optuna.Study:
     """The whole study of one encoder.
 
@@ -103,13 +125,18 @@ def study(profile: Profile, name: str) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = optuna.create_study(direction="maximize")
+    for chosen in evenly(name, even(profile), profile.seed):
+        found.enqueue_trial(chosen)
     for first in range(0, profile.tuning_trials, AT_ONCE):
-        found.sampler = sampler(profile, first)
-        trials = [found.ask() for _ in range(min(AT_ONCE, profile.tuning_trials - first))]
-        items = [(profile, name, suggest(name, trial), trial.number) for trial in trials]
-        for trial, score in zip(
-            trials, parallel.each(tried, items, f"{name}, trials"), strict=True
-        ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            seed = seed_for(profile.seed, "tuning", name, first)
+            found.sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        many = min(AT_ONCE, profile.tuning_trials - first)
+        trials = [found.ask(settings(name)) for _ in range(many)]
+        items = [(profile, name, size_of(name, one.params), one.number) for one in trials]
+        scores = parallel.each(tried, items, f"{name}, trials")
+        for trial, score in zip(trials, scores, strict=True):
             found.tell(trial, score)
     return found
 
@@ -118,10 +145,9 @@ def table(profile: Profile, name: str, found: optuna.Study) -> pd.DataFrame:
     """A row a trial, in order: its settings, and the mean reciprocal rank."""
     rows = []
     for trial in found.trials:
-        size = suggest(name, optuna.trial.FixedTrial(trial.params))
-        even = trial.number < -(-(profile.tuning_trials // 2) // AT_ONCE) * AT_ONCE
-        row = {"encoder": name, "trial": trial.number, "drawn": "evenly" if even else "by TPE"}
-        own = {setting: value for setting, value in asdict(size).items() if
-               setting not in MORE or MORE[setting] in trial.params}  # fmt: skip
-        rows.append(row | own | {"weights": weights(name, size), "mrr": trial.value})
+        size, free = size_of(name, trial.params), {key.split()[-1] for key in trial.params}
+        drawn = "evenly" if trial.number < even(profile) else "by TPE"
+        row = {"encoder": name, "trial": trial.number, "drawn": drawn, "width": size.width}
+        row |= {key: value for key, value in asdict(size).items() if key in free}
+        rows.append(row | {"weights": weights(name, size), "mrr": trial.value})
     return pd.DataFrame(rows)

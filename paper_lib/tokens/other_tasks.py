@@ -122,15 +122,17 @@ def _nsynth(home: Path) -> tuple[pd.DataFrame, str] | None:
 
 
 def _notes() -> tuple[pd.DataFrame, str]:
-    """Notes of two sound fonts; an instrument is a program of one of them."""
+    """Notes of two sound fonts. A program is in one split: the fonts may share its samples."""
     sampled.fonts()  # (says what is missing)
     rows = []
     for family, programs in FAMILIES.items():
-        own = [f"{font}:{program}" for font in (sampled.FLUID, sampled.MUSESCORE)
-               for program in programs]  # fmt: skip
-        split = divided(own, family)
-        rows += [{"name": f"{one}:{note}", "class": family, "recording": one, "split": split[one]}
-                 for one in own for note in range(NOTES)]  # fmt: skip
+        split = divided([f"{program}" for program in programs], family)
+        rows += [
+            {"name": f"{font}:{program}:{note}", "class": family, "recording": str(program),
+             "split": split[str(program)]}
+            for program in programs for font in (sampled.FLUID, sampled.MUSESCORE)
+            for note in range(NOTES)
+        ]  # fmt: skip
     return pd.DataFrame(rows), "notes of two sound fonts, in NSynth's place"
 
 
@@ -181,7 +183,8 @@ def _voices() -> tuple[pd.DataFrame, str]:
             "espeak-ng."
         )
     voices = [f"{language}+{manner}" for language in LANGUAGES for manner in MANNERS]
-    pieces = plucked.names()
+    others = range(len(plucked.PLAYERS), len(plucked.PLAYERS) + len(plucked.OTHERS))
+    pieces = plucked.names(others)  # (of players that no data set of a run has, unless it is other)
     order = generator_for(0, "collection", "music").permutation(len(pieces))
     pieces = sorted(pieces[i] for i in order[: len(voices) * SENTENCES])
     speech, music = divided(voices, "voices"), divided(pieces, "pieces")
