@@ -181,9 +181,14 @@ def voices(test: bool) -> None:
     """What the stand-ins of notebook 24 are made with (the tests: the small one of them)."""
     wanted = {"espeak-ng": ["espeak-ng"]}
     if not test:
-        fonts = ["fluid-soundfont-gm", "musescore-general-soundfont-small"]
-        wanted["fluidsynth"] = ["fluidsynth", *fonts]
+        wanted["fluidsynth"] = [
+            "fluidsynth", "fluid-soundfont-gm", "musescore-general-soundfont-small"
+        ]  # fmt: skip
     missing = [program for program in wanted if not shutil.which(program)]
+    ask = "from paper_lib.sound import sampled; sampled.fonts()"
+    fonts = run(PYTHON, "-c", ask, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+    if not (test or fonts or "fluidsynth" in missing):
+        missing.append("fluidsynth")
     packages = [name for program in missing for name in wanted[program]]
     if missing and not apt(*packages):
         say(

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from paper_lib.core import config
+from paper_lib.core import config, stages
+from paper_lib.core.errors import Diverged
 
 optuna = pytest.importorskip("optuna")
 from paper_lib.proxies import encoders, tuning  # noqa: E402
@@ -52,4 +54,29 @@ def test_the_second_half_of_a_study_draws_near_what_did_well(monkeypatch):
     answered_at_once(monkeypatch, 2e-3)
     table = tuning.table(HERE, "TFM", tuning.study(HERE, "TFM"))
     mean = table.groupby("drawn").mrr.mean()
-    assert mean["by TPE"] > mean["evenly"] and (table.drawn == "evenly").sum() == 12
+    assert mean["by TPE"] > mean["evenly"] and (table.drawn == "evenly").sum() == 8
+
+
+def test_the_first_trials_are_sobols_points_and_more_even_than_chance():
+    ranges = tuning.settings("TFM")
+    found = tuning.evenly("TFM", 64, 0)
+    for name, one in ranges.items():
+        values = np.array([chosen[name] for chosen in found])
+        assert one.low <= values.min() and values.max() <= one.high
+        if isinstance(one, optuna.distributions.IntDistribution):
+            counts = [(values == v).sum() for v in range(one.low, one.high + 1)]
+            assert min(counts) == max(counts) == 64 // len(counts), name
+        else:  # (as many below the geometric mean as above)
+            assert (values < np.sqrt(one.low * one.high)).sum() == 32, name
+
+
+def test_a_training_that_diverges_is_an_answer(monkeypatch, tmp_path):
+    def diverges(*own):
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(tuning, "short", diverges)
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path))
+    made = stages.Stage("tuning", tmp_path / "one", {}, {}, threads=1)
+    monkeypatch.setattr(tuning, "stage", lambda *own: made)
+    size = tuning.fitted("MLP-OH", encoders.Size(0, 1))
+    assert tuning.tried(HERE, "MLP-OH", size, 0) == 0.0

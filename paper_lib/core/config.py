@@ -228,6 +228,7 @@ class Tokens:
     token_tasks: str = "effects, player"  # of effects, player, style
     # of families, speech, genre: the token paper's own tasks, or their like
     token_others: str = "families, speech"
+    token_most: Count = 400  # sounds of each class and split of these (0: all)
     token_data: str = ""  # folder of its data sets: nsynth-train, ..., music_speech, gtzan_genre
     token_task_epochs: Positive = 2  # of each task
     token_seeds: Positive = 3  # trainings of each task
@@ -333,8 +334,9 @@ def load(name: str, **changes) -> Profile:
             f"{path.name} describes a run called {values['profile']!r} and would overwrite that: "
             f"write profile: {path.stem} in it."
         )
-    if values.get("corpus_path"):  # notebooks run in another folder
-        values["corpus_path"] = str(Path(str(values["corpus_path"])).expanduser().resolve())
+    for key in ("corpus_path", "token_data"):  # (notebooks run in another folder)
+        if values.get(key):
+            values[key] = str(Path(str(values[key])).expanduser().resolve())
     return build({"profile": path.stem} | values | changes, path.name)
 
 

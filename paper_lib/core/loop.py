@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from . import machine
-from .errors import PaperError
+from .errors import Diverged, PaperError
 from .random import generator_for, seed_for
 
 
@@ -156,7 +156,7 @@ def train(task: Task, plan: Plan, folder: Path | None = None) -> Result:
                 heard = (step % plan.per_epoch) + 1
                 loss = _over_processes(accelerator, progress.loss) / heard
                 if not np.isfinite(loss):
-                    raise PaperError(
+                    raise Diverged(
                         f"training {plan.label} diverged in epoch {epoch} (the loss is not "
                         "finite): lower its learning rate."
                     )

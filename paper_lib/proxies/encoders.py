@@ -260,17 +260,13 @@ class Training:
     name: str
     seed: int
     share: float = 1.0  # of the training presets that it hears
-    size: Size | None = None  # of the encoder (None: the profile's)
-
-    def sized(self, profile: Profile) -> Size:
-        return self.size or SIZES[profile.proxy_size][self.name]
 
 
 def stage(profile: Profile, training: Training) -> stages.Stage:
     """data/<profile>/proxies/<name>_<share>_<seed>."""
     content = stages.ready(presets.stage(profile), "19_preset_encoders")["content"]
     label = f"{training.name}_{training.share:g}_{training.seed}"
-    own = asdict(training) | asdict(training.sized(profile))
+    own = asdict(training) | asdict(SIZES[profile.proxy_size][training.name])
     own |= {"epochs": profile.proxy_epochs, "profile_seed": profile.seed}
     folder = paths.data(profile.profile) / "proxies" / label
     return stages.Stage("proxy", folder, own, {"presets": content}, threads=1)
@@ -314,16 +310,17 @@ def train(
     profile: Profile,
     training: Training,
     folder: Path | None = None,
+    size: Size | None = None,
 ) -> loop.Result:
     """Train `model` in place by Eq. 3; the epoch with the best validation MRR is kept.
 
     Unlike Section 5.1.3: the rate rises for a tenth of the steps and falls once, to nought; the MRR
     is among 256; and no test set has a say in which epoch is kept. With a `folder` a killed
-    training goes on.
+    training goes on. size: of the model, if not the profile's.
     """
     x = torch.from_numpy(data.presets)
     y = torch.from_numpy((data.sounds - scale[0]) / scale[1])
-    rows, size = split(len(data)), training.sized(profile)
+    rows, size = split(len(data)), size or SIZES[profile.proxy_size][training.name]
     heard = rows["train"][: round(training.share * len(rows["train"]))]
     judged = torch.from_numpy(rows["validation"][:256])
     # (whole batches: batch norm can make nothing of one preset alone)

@@ -462,8 +462,8 @@ def compared(
     heard: (n, samples) targets; said: method -> of each of its trainings presets, (n, parameters).
     """
     found = []
-    for name, trainings in said.items():
-        for seed, answers in enumerate(trainings):
+    for name, of_it in said.items():
+        for seed, answers in enumerate(of_it):
             for i, sound in enumerate(play_all(answers)):
                 row = {"method": name, "seed": seed, "target": i} | distances(sound, heard[i])
                 if rows is not None:

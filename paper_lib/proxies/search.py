@@ -7,8 +7,6 @@ has choices: of each a probability for every value.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from cmaes import CatCMAwM
 
@@ -36,6 +34,9 @@ def optimiser(start: np.ndarray, seed: int) -> CatCMAwM:
         c_space=sizes,
         mean=start[free + stepped].astype(float),
         sigma=STEP,
+        cov=np.eye(
+            len(NUMBERS)
+        ),  # (its own begins at the distance to the nearer bound: 0 at a bound)
         cat_param=begin,
         seed=seed,
     )
@@ -97,31 +98,34 @@ def chosen(profile: Profile, domain: str, many: int) -> np.ndarray:
     return np.sort(order[: profile.search_targets])
 
 
-def folder(profile: Profile, domain: str) -> Path:
-    return paths.data(profile.profile) / "matching" / f"search_{domain}"
-
-
 def searched(
-    profile: Profile, domain: str, sounds: np.ndarray, starts: np.ndarray, deviation: np.ndarray
+    profile: Profile,
+    domain: str,
+    targets: np.ndarray,
+    sounds: np.ndarray,
+    starts: np.ndarray,
+    deviation: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A search for each target, a core each, kept: presets (n, 34) and curves (n, sounds + 1).
 
-    sounds: (n, 128); starts: (n, 34).
+    targets: (n,) their numbers, by which each search is drawn; sounds: (n, 128); starts: (n, 34).
     """
-    inputs = {"targets": stages.array_digest(sounds, starts, deviation)}
+    inputs = {"targets": stages.array_digest(targets, sounds, starts, deviation)}
     inputs["amsynth"] = stages.digest(synth.plugin())
     own = {"sounds": profile.search_sounds, "seed": profile.seed}
-    made = stages.Stage("search", folder(profile, domain), own, inputs, threads=1)
+    folder = paths.data(profile.profile) / "matching" / f"search_{domain}"
+    made = stages.Stage("search", folder, own, inputs, threads=1)
     with made.opened() as work:
         if work:
             items = {
                 f"{i:03d}": (sound, start, deviation, profile.search_sounds,
-                             seed_for(profile.seed, "search", domain, i))
-                for i, (sound, start) in enumerate(zip(sounds, starts, strict=True))
+                             seed_for(profile.seed, "search", domain, int(i)))
+                for i, sound, start in zip(targets, sounds, starts, strict=True)
             }  # fmt: skip
             files = parallel.shards(search, items, work / "shards", f"searches, {domain}")
             each = [dict(np.load(file)) for file in files]
-            for name in ("preset", "curve"):
-                np.save(work / f"{name}.npy", np.stack([one[name] for one in each]))
-            made.finish(stages.digest(work / "preset.npy"))
+            found = {name: np.stack([one[name] for one in each]) for name in ("preset", "curve")}
+            for name, values in found.items():
+                np.save(work / f"{name}.npy", values)
+            made.finish(stages.array_digest(*found.values()))
     return np.load(made.folder / "preset.npy"), np.load(made.folder / "curve.npy")

@@ -20,6 +20,7 @@ from scipy.stats import qmc
 
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
+from ..core.errors import Diverged
 from ..core.random import seed_for
 from . import encoders, presets
 from .encoders import Size, Training
@@ -101,7 +102,10 @@ def tried(profile: Profile, name: str, size: Size, number: int) -> float:
     made = stage(profile, name, size, number)
     with made.opened() as work:
         if work:
-            history = short(profile, name, size).history
+            try:
+                history = short(profile, name, size).history
+            except Diverged:  # (a rate too high is an answer, too)
+                history = pd.DataFrame({"epoch": [0], "validation_mrr": [0.0]})
             history.to_csv(work / "history.csv", index=False)
             made.finish(stages.digest(work / "history.csv"))
     return float(pd.read_csv(made.folder / "history.csv").validation_mrr.iloc[-1])
@@ -114,7 +118,7 @@ def short(profile: Profile, name: str, size: Size) -> loop.Result:
     torch.manual_seed(profile.seed)
     model = encoders.build(name, size, presets.SPACE, 128)
     run = replace(profile, proxy_epochs=profile.tuning_epochs)
-    return encoders.train(model, data, encoders.scaling(data), run, Training(name, 0, size=size))
+    return encoders.train(model, data, encoders.scaling(data), run, Training(name, 0), size=size)
 
 
 def study(profile: Profile, name: str) -> optuna.Study:
@@ -127,17 +131,22 @@ def study(profile: Profile, name: str) -> optuna.Study:
     found = optuna.create_study(direction="maximize")
     for chosen in evenly(name, even(profile), profile.seed):
         found.enqueue_trial(chosen)
-    for first in range(0, profile.tuning_trials, AT_ONCE):
+    first = 0
+    while first < profile.tuning_trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             seed = seed_for(profile.seed, "tuning", name, first)
-            found.sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        many = min(AT_ONCE, profile.tuning_trials - first)
+            found.sampler = TPESampler(
+                seed=seed, n_startup_trials=even(profile), multivariate=True, constant_liar=True
+            )
+        end = even(profile) if first < even(profile) else profile.tuning_trials
+        many = min(AT_ONCE, end - first)
         trials = [found.ask(settings(name)) for _ in range(many)]
         items = [(profile, name, size_of(name, one.params), one.number) for one in trials]
         scores = parallel.each(tried, items, f"{name}, trials")
         for trial, score in zip(trials, scores, strict=True):
             found.tell(trial, score)
+        first += many
     return found
 
 

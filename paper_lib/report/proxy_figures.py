@@ -157,7 +157,8 @@ def densities(places: pd.DataFrame) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(8, 3.8), constrained_layout=True)
     axis.plot(places.rate, places.good, color="#0072B2", label="density of the best quarter, l")
     axis.plot(places.rate, places.others, color="#D55E00", ls="--", label="of the others, g")
-    axis.plot(places.rate, places.ratio, color="0.3", ls=":", lw=2, label="their ratio, l / (g + 0.05)")
+    label = "their ratio, l / (g + 0.05)"
+    axis.plot(places.rate, places.ratio, color="0.3", ls=":", lw=2, label=label)
     axis.axvline(places.rate[places.ratio.idxmax()], color="0.6", lw=1)
     axis.set(xscale="log", xlabel="learning rate", ylabel="density; ratio", ylim=(0, None))
     axis.legend(fontsize=10)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
-from ..core.errors import PaperError
+from ..core.errors import NotHere, PaperError
 from ..core.random import generator_for
 from ..evaluation import intervals
 from ..recognition import features, head
@@ -59,23 +59,23 @@ def task(profile: Profile, data: Dataset, name: str) -> Task:
     """`effects`, as in Part I; `player`, `style`: who plays and how; else one of `other_tasks`.
 
     Raises:
-        PaperError: what it needs is not here, or all training clips are of one class.
+        NotHere: what it needs is not here, or all training clips are of one class.
     """
     if name in OF_CLIPS:
-        tokens, table = codes.of_dataset(profile, data)[0], data.index
-        source = Task.source
+        tokens, table, source = codes.of_dataset(profile, data)[0], data.index, Task.source
     else:
-        tokens, table, source = other_tasks.tokens(profile, name)
+        found = other_tasks.of(profile, name)
+        tokens, table, source = other_tasks.tokens(profile, name), found.table, found.source
     own = (tokens, table["split"].to_numpy(str), table["recording"].to_numpy(str))
     if name == "effects":
         return Task(name, effects.NAMES, data.labels, *own, several=True)
     each = table[name if name in OF_CLIPS else "class"].to_numpy(str)
     classes = tuple(map(str, np.unique(each)))
     truth = (each[:, None] == np.array(classes)).astype(np.float32)
-    found = Task(name, classes, truth, *own, source=source)
-    if len(np.unique(each[found.rows("train")])) < 2:
-        raise PaperError(f"{name} is no task here: all training clips are of one class.")
-    return found
+    made = Task(name, classes, truth, *own, source=source)
+    if len(np.unique(each[made.rows("train")])) < 2:
+        raise NotHere(f"{name} is no task here: all training clips are of one class.")
+    return made
 
 
 def tasks(profile: Profile, data: Dataset, names: list[str]) -> dict[str, Task]:
@@ -84,18 +84,18 @@ def tasks(profile: Profile, data: Dataset, names: list[str]) -> dict[str, Task]:
     for name in names:
         try:
             found[name] = task(profile, data, name)
-        except PaperError as problem:
+        except NotHere as problem:
             print(problem)
     return found
 
 
-def named(tasks: str) -> list[str]:
-    """`effects, player` -> both; `PaperError` for what is no task."""
-    found = [one.strip() for one in tasks.split(",") if one.strip()]
+def named(names: str, key: str = "token_tasks") -> list[str]:
+    """`effects, player` -> both; `PaperError` for what is no task of this profile key."""
+    known = OF_CLIPS if key == "token_tasks" else other_tasks.KINDS
+    found = [one.strip() for one in names.split(",") if one.strip()]
     for one in found:
-        if one not in (*OF_CLIPS, *other_tasks.KINDS):
-            known = ", ".join((*OF_CLIPS, *other_tasks.KINDS))
-            raise PaperError(f"token_tasks: {one!r} is none of {known}.")
+        if one not in known:
+            raise PaperError(f"{key}: {one!r} is none of {', '.join(known)}.")
     return found
 
 
@@ -295,9 +295,12 @@ def of_decoded(tokens: np.ndarray, samples: int, name: str, codec: str) -> dict[
 def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
     """Stage data/<profile>/decoded: `of_decoded` of the test clips, (clips, 3, bands)."""
     tokens, rows = codes.of_dataset(profile, data)[0], data.rows("test")
-    content = stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]
+    inputs = {"tokens": stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]}
+    inputs["weights"] = codes.version_of(profile.token_codec, profile.codec)
+    inputs["dataset"] = data.content  # (and so the split)
+    codec = {"codec": profile.token_codec, "samples": data.audio.shape[1]}
     folder = paths.data(profile.profile) / "decoded"
-    made = stages.Stage("token_decoded", folder, {}, {"tokens": content}, threads=1)
+    made = stages.Stage("token_decoded", folder, codec, inputs, threads=1)
     with made.opened() as work:
         if work:
             own = (data.audio.shape[1], profile.token_codec, profile.codec)
