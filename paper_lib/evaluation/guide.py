@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .claims import Claim, Finding, claim, holds, judged
+from .claims import OPEN, Claim, Finding, claim, holds, judged
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,15 @@ class Measured:
     forgetting: pd.DataFrame  # table_forgetting, indexed by name
     pitfalls: pd.DataFrame  # table_pitfalls, indexed by name
 
+    @property
+    def gain(self) -> float:
+        """Of full fine-tuning over the head alone."""
+        return float(self.methods.macro_f1["full, Muon"] - self.methods.macro_f1["head only"])
+
     def of_the_gain(self, name: str) -> float:
-        """A method's share of what full fine-tuning gains over the head alone."""
+        """A method's share of it."""
         macro = self.methods.macro_f1
-        return (macro[name] - macro["head only"]) / (macro["full, Muon"] - macro["head only"])
+        return (macro[name] - macro["head only"]) / self.gain
 
     def kept(self, name: str) -> float:
         return self.forgetting["kept guitar"][name]
@@ -68,9 +73,14 @@ def _memory(g: Guide, m: Measured) -> Finding:
     )
 
 
+NO_GAIN = "full fine-tuning gains nothing over the head alone in so few steps: no share to judge"
+
+
 def _rank(rank: int, word: str, least: float, most: float) -> Claim:
     @claim(f"guide_rank_{rank}", "LoRA, ranks", f"rank {rank}: {word}", "notebook 13, section 5")
     def check(g: Guide, m: Measured) -> Finding:
+        if m.gain <= 0:
+            return OPEN, NO_GAIN
         share = m.of_the_gain(f"LoRA attention {rank}")
         return (
             holds(least <= share < most),
@@ -83,6 +93,8 @@ def _rank(rank: int, word: str, least: float, most: float) -> Claim:
 
 @claim("guide_ranks", "LoRA, ranks", "more rank, better adaptation", "notebook 13, section 5")
 def _ranks(g: Guide, m: Measured) -> Finding:
+    if m.gain <= 0:
+        return OPEN, NO_GAIN
     names = [n for n in m.methods.index if n.startswith("LoRA attention")]
     shares = [m.of_the_gain(n) for n in names]
     told = ", ".join(f"{n.split()[-1]}: {s:.0%}" for n, s in zip(names, shares, strict=True))
