@@ -126,7 +126,7 @@ def _told(part: pd.DataFrame) -> str:
     )
 
 
-@claim("tokens_here", "Section 3", "fine-tuning outperforms scratch, on our stand-ins", "intervals")
+@claim("tokens_here", "Section 3", "fine-tuning outperforms scratch, on our own clips", "intervals")
 def _here(s: Stated, m: Measured) -> Finding:
     if (m.gains.lo > 0).all():
         return REPRODUCED, _told(m.gains)

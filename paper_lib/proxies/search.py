@@ -16,8 +16,8 @@ from ..core.random import generator_for, seed_for
 from . import presets, synth
 from .presets import CHOICES, NUMBERS, SPACE, SWITCHES
 
-STEP = 0.15  # deviation of the first draws, of each number's range
-SURE = 0.7  # probability of the value of a choice that the search begins with
+STEP = 0.05  # deviation of the first draws, of each number's range
+SURE = 0.9  # probability of the value of a choice that the search begins with
 
 
 def optimiser(start: np.ndarray, seed: int) -> CatCMAwM:
