@@ -159,7 +159,7 @@ def test_a_task_of_other_sounds_is_trained_from_its_tokens(small_run, tmp_path):
         for i in range(24):
             file = tmp_path / "music_speech" / f"{kind}_wav" / f"{kind}{i}.wav"
             a_file(file, 1.0, pitch + 10 * i)
-    run = replace(small, token_data=str(tmp_path), token_task_epochs=6, token_seconds=0.5)
+    run = replace(small, token_data=str(tmp_path), token_task_epochs=40, token_seconds=0.5)
     run = replace(run, token_most=0)
     codes.of_dataset(run, data)
     task = downstream.task(run, data, "speech")

@@ -62,14 +62,14 @@ def task(profile: Profile, data: Dataset, name: str) -> Task:
         NotHere: what it needs is not here, or all training clips are of one class.
     """
     if name in OF_CLIPS:
-        tokens, table, source = codes.of_dataset(profile, data)[0], data.index, Task.source
+        tokens, listed, source = codes.of_dataset(profile, data)[0], data.index, Task.source
     else:
         found = other_tasks.of(profile, name)
-        tokens, table, source = other_tasks.tokens(profile, name), found.table, found.source
-    own = (tokens, table["split"].to_numpy(str), table["recording"].to_numpy(str))
+        tokens, listed, source = other_tasks.tokens(profile, name), found.table, found.source
+    own = (tokens, listed["split"].to_numpy(str), listed["recording"].to_numpy(str))
     if name == "effects":
         return Task(name, effects.NAMES, data.labels, *own, several=True)
-    each = table[name if name in OF_CLIPS else "class"].to_numpy(str)
+    each = listed[name if name in OF_CLIPS else "class"].to_numpy(str)
     classes = tuple(map(str, np.unique(each)))
     truth = (each[:, None] == np.array(classes)).astype(np.float32)
     made = Task(name, classes, truth, *own, source=source)
