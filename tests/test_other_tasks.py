@@ -181,8 +181,13 @@ def test_a_listener_hears_what_the_decoder_makes_of_the_tokens(small_run):
     tokens, _ = codes.of_dataset(small, data)
     found = downstream.heard_again(small, data)
     rows = data.rows("test")
-    assert found.shape[0] == len(rows)
+    assert found.shape[0] == len(data)
     decode = codes.tokenizer("l3ac", small.codec).decode
     sound = decode(tokens[rows[0]].astype(np.int64))[: data.audio.shape[1]]
     own = next(iter(features.embed(LogMel().eval(), sound[None])))[0][0]
-    assert found[0] == pytest.approx(own.numpy(), abs=1e-4)
+    assert found[rows[0]] == pytest.approx(own.numpy(), abs=1e-4)
+    answered = downstream.learned_again(small, data, found)
+    assert answered.shape == (small.head_seeds, len(rows), 13) and set(np.unique(answered)) <= {
+        0,
+        1,
+    }

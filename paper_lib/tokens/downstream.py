@@ -293,8 +293,8 @@ def of_decoded(tokens: np.ndarray, samples: int, name: str, codec: str) -> dict[
 
 
 def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
-    """Stage data/<profile>/decoded: `of_decoded` of the test clips, (clips, 3, bands)."""
-    tokens, rows = codes.of_dataset(profile, data)[0], data.rows("test")
+    """Stage data/<profile>/decoded: `of_decoded` of every clip, (clips, 3, bands)."""
+    tokens, _ = codes.of_dataset(profile, data)
     inputs = {"tokens": stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]}
     inputs["weights"] = codes.version_of(profile.token_codec, profile.codec)
     inputs["dataset"] = data.content  # (and so the split)
@@ -304,8 +304,8 @@ def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
     with made.opened() as work:
         if work:
             own = (data.audio.shape[1], profile.token_codec, profile.codec)
-            items = {f"{a:07d}": (tokens[rows[a : a + codes.CHUNK]], *own)
-                     for a in range(0, len(rows), codes.CHUNK)}  # fmt: skip
+            items = {f"{a:07d}": (tokens[a : a + codes.CHUNK], *own)
+                     for a in range(0, len(tokens), codes.CHUNK)}  # fmt: skip
             files = parallel.shards(of_decoded, items, work / "shards", "decoding")
             found = np.concatenate([np.load(file)["statistics"] for file in files])
             np.save(work / "statistics.npy", found)
@@ -314,13 +314,28 @@ def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
 
 
 def listener_says(profile: Profile, data: Dataset, statistics: np.ndarray) -> np.ndarray:
-    """(seeds, clips, 13) 0/1 of notebook 02's log-mel + MLP, which learned from the clips."""
-    x, found = features.pool(statistics, "mean_sd_mad"), []
+    """(seeds, test clips, 13) 0/1 of notebook 02's log-mel + MLP, which learned from the clips."""
+    x, found = features.pool(statistics[data.rows("test")], "mean_sd_mad"), []
     for seed in range(profile.head_seeds):
         folder = paths.model(profile.profile, "logmel", seed)
         stages.require(folder, "02_frozen_embeddings", dataset=data.content)
         found.append(head.probabilities(head.read_head(folder), x) > 0.5)
     return np.stack(found).astype(int)
+
+
+def learned_again(profile: Profile, data: Dataset, statistics: np.ndarray) -> np.ndarray:
+    """The same of one that learned from what the tokens of training clips sound like."""
+    x = features.pool(statistics, "mean_sd_mad")
+    items = [(profile, data.folder, x, seed) for seed in range(profile.head_seeds)]
+    return np.stack(parallel.each(_learned, items, "listeners"))
+
+
+def _learned(profile: Profile, folder: Path, x: np.ndarray, seed: int) -> np.ndarray:
+    machine.make_deterministic(1)
+    data = Dataset(folder)
+    learned, judged = ((x[r], data.labels[r]) for r in map(data.rows, ("train", "validation")))
+    listener, _ = head.train_head(learned, judged, profile, True, profile.seed + seed)
+    return (head.probabilities(listener, x[data.rows("test")]) > 0.5).astype(int)
 
 
 # --- the table ------------------------------------------------------------------------------------
