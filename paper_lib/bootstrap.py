@@ -179,21 +179,14 @@ def synthesizer() -> None:
 
 def voices(test: bool) -> None:
     """What the stand-ins of notebook 24 are made with (the tests: the small one of them)."""
-    wanted = {"espeak-ng": ["espeak-ng"]}
-    if not test:
-        wanted["fluidsynth"] = [
-            "fluidsynth", "fluid-soundfont-gm", "musescore-general-soundfont-small"
-        ]  # fmt: skip
-    missing = [program for program in wanted if not shutil.which(program)]
+    missing = [] if shutil.which("espeak-ng") else ["espeak-ng"]
     ask = "from paper_lib.sound import sampled; sampled.fonts()"
-    fonts = run(PYTHON, "-c", ask, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
-    if not (test or fonts or "fluidsynth" in missing):
-        missing.append("fluidsynth")
-    packages = [name for program in missing for name in wanted[program]]
-    if missing and not apt(*packages):
+    if not test and run(PYTHON, "-c", ask, cwd=ROOT, stderr=subprocess.DEVNULL).returncode:
+        missing += ["fluidsynth", "fluid-soundfont-gm", "musescore-general-soundfont-small"]
+    if missing and not apt(*missing):
         say(
-            f"no {' and '.join(missing)}: notebook 24 leaves out a task (as root on Debian: "
-            f"apt-get install {' '.join(packages)})"
+            "notebook 24 will leave out a task (as root on Debian: apt-get install "
+            f"{' '.join(missing)})"
         )
 
 

@@ -225,8 +225,8 @@ class Tokens:
     token_batch: Positive = 16
     token_rate: Above0 = 1e-3
     token_epochs: Positive = 4  # of the masked model
-    token_tasks: str = "effects, player"  # of effects, player, style
-    # of families, speech, genre: the token paper's own tasks, or their like
+    token_tasks: str = "effects, player"  # by commas: of effects, player, style
+    # by commas, of families, speech, genre: the token paper's own tasks, or their like
     token_others: str = "families, speech"
     token_most: Count = 400  # sounds of each class and split of these (0: all)
     token_data: str = ""  # folder of its data sets: nsynth-train, ..., music_speech, gtzan_genre

@@ -34,9 +34,8 @@ def optimiser(start: np.ndarray, seed: int) -> CatCMAwM:
         c_space=sizes,
         mean=start[free + stepped].astype(float),
         sigma=STEP,
-        cov=np.eye(
-            len(NUMBERS)
-        ),  # (its own begins at the distance to the nearer bound: 0 at a bound)
+        # (its own begins at the distance to the nearer bound, and so at 0 on a bound)
+        cov=np.eye(len(NUMBERS)),
         cat_param=begin,
         seed=seed,
     )

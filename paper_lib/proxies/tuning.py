@@ -11,6 +11,7 @@ import math
 import warnings
 from dataclasses import asdict, replace
 
+import numpy as np
 import optuna
 import pandas as pd
 import torch
@@ -59,10 +60,15 @@ def even(profile: Profile) -> int:
     return 2 ** int(math.log2(max(1, profile.tuning_trials // 2)))
 
 
+def points(name: str, many: int, seed: int) -> np.ndarray:
+    """(many, settings) from 0 to 1: Sobol's points, scrambled (quasi-Monte Carlo)."""
+    return qmc.Sobol(len(settings(name)), seed=seed_for(seed, "evenly", name)).random(many)
+
+
 def evenly(name: str, many: int, seed: int) -> list[dict[str, float]]:
-    """Settings at Sobol's points, scrambled: quasi-Monte Carlo."""
+    """The settings at these points."""
     ranges, found = settings(name), []
-    for point in qmc.Sobol(len(ranges), seed=seed_for(seed, "evenly", name)).random(many):
+    for point in points(name, many, seed):
         chosen: dict[str, float] = {}
         for (key, one), u in zip(ranges.items(), point, strict=True):
             low, high = one.low, one.high  # type: ignore[attr-defined]

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from ..core import machine, paths, stages
 from ..core.config import Profile
 from ..core.errors import NotHere, PaperError
 from ..core.random import generator_for
-from ..sound import audio, plucked, sampled
+from ..sound import audio, plucked, sampled, splits
 from . import codes
 
 SECONDS = 4.0  # of a sound, as NSynth's; of longer ones the middle
@@ -93,7 +92,7 @@ def listing(kind: str, home: str = "", most: int = 0) -> Listing:
 def sounds(kind: str, names: list[str], home: Path | None = None) -> np.ndarray:
     """(n, samples) float32 at 16 kHz, equally loud."""
     if home:
-        each = [_read(home / name) for name in names]
+        each = [audio.read(home / name, codes.RATE) for name in names]
     else:
         each = [(_played if kind == "families" else _spoken)(name) for name in names]
     return np.stack([_level(x) for x in each])
@@ -106,23 +105,13 @@ def _level(x: np.ndarray) -> np.ndarray:
     return (gain * x).astype(np.float32)
 
 
-def _read(file: Path) -> np.ndarray:
-    try:
-        x, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as problem:
-        raise PaperError(f"{file} cannot be read ({problem}): mend it, or take it away.") from None
-    if not len(x):
-        raise PaperError(f"{file} holds no sound: mend it, or take it away.")
-    return audio.resample(x.mean(1), rate, codes.RATE)
-
-
 def divided(recordings: list[str], key: str) -> dict[str, str]:
     """recording -> its split, 70, 15 and 15 in a hundred, drawn."""
     order = generator_for(0, "collection", key).permutation(len(recordings))
-    part = max(1, round(0.15 * len(recordings)))
-    splits = ["test"] * part + ["validation"] * part
-    splits += ["train"] * (len(recordings) - len(splits))
-    return {recordings[i]: split for i, split in zip(order, splits, strict=False)}
+    part = max(1, round(splits.SHARES["test"] * len(recordings)))
+    parts = ["test"] * part + ["validation"] * part
+    parts += ["train"] * (len(recordings) - len(parts))
+    return {recordings[i]: split for i, split in zip(order, parts, strict=False)}
 
 
 def _listed(files: dict[str, list[Path]], home: Path) -> pd.DataFrame | None:
@@ -140,7 +129,7 @@ def _listed(files: dict[str, list[Path]], home: Path) -> pd.DataFrame | None:
 
 
 def _nsynth(home: Path) -> tuple[pd.DataFrame, str] | None:
-    """NSynth (Engel et al., 2017) as it is unpacked: nsynth-train, -valid, -test."""
+    """NSynth (Engel et al., 2017) as it is unpacked: nsynth-train and nsynth-test."""
     rows = []
     for split, folder in (("train", "nsynth-train"), ("test", "nsynth-test")):
         file = home / folder / "examples.json"
@@ -238,7 +227,7 @@ def _spoken(name: str) -> np.ndarray:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not file.exists():
             raise PaperError(f"espeak-ng failed: {(done.stderr or done.stdout).strip()[-200:]}")
-        return _read(file)
+        return audio.read(file, codes.RATE)
 
 
 # --- genres ---------------------------------------------------------------------------------------
@@ -282,10 +271,11 @@ def of(profile: Profile, kind: str) -> Listing:
 def _made_by(kind: str, home: Path | None, names: tuple[str, ...]) -> str:
     """A hash of what the sounds are made from: files by name and size, or fonts and programs."""
     if home:
-        return stages.digest([[name, (home / name).stat().st_size] for name in names])
+        files = [home / name for name in names]  # (one that is missing is named when it is read)
+        return stages.digest([[f.name, f.stat().st_size if f.exists() else -1] for f in files])
     if kind == "families":
-        files = [stages.digest(path) for path in sampled.fonts().values()]
-        return stages.digest([sampled.version(), *files])
+        fonts = [stages.digest(path) for path in sampled.fonts().values()]
+        return stages.digest([sampled.version(), *fonts])
     asked = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True)
     return asked.stdout.split("Data at")[0].strip()
 
