@@ -56,22 +56,28 @@ def fetch(name: str) -> tuple[Path, str]:
         if not Path(name).is_file():
             raise PaperError(f"ranking_models: there is no file {name}.")
         return Path(name), stages.digest(Path(name))
+    folder = snapshot(HUB[name][1], NEEDED, f"do without {name} (ranking_models, token_codec)")
+    return folder, folder.name  # (a snapshot's folder is named by its commit)
+
+
+def snapshot(repository: str, needed: list[str], otherwise: str) -> Path:
+    """A repository of the hub, as far as it is `needed`, and its weights: downloaded, or kept.
+
+    `PaperError` where it cannot be had; `otherwise`: what else to do then.
+    """
     from huggingface_hub import snapshot_download
 
     try:
         for weights in WEIGHTS:
-            folder = Path(snapshot_download(HUB[name][1], allow_patterns=[*NEEDED, weights]))
+            folder = Path(snapshot_download(repository, allow_patterns=[*needed, weights]))
             if (folder / weights).exists():
-                break
-        else:
-            raise FileNotFoundError(f"neither {' nor '.join(WEIGHTS)}")
+                return folder
+        raise FileNotFoundError(f"neither {' nor '.join(WEIGHTS)}")
     except Exception as problem:
         raise PaperError(
-            f"the encoder {name} ({HUB[name][1]}) could not be fetched "
-            f"({type(problem).__name__}): check the network and HF_ENDPOINT, or do without it "
-            "(ranking_models, token_codec)."
+            f"{repository} could not be fetched from the hub ({type(problem).__name__}): check the "
+            f"network and HF_ENDPOINT, or {otherwise}."
         ) from problem
-    return folder, folder.name  # (a snapshot's folder is named by its commit)
 
 
 def frames_of(name: str, path: Path, heard_at: int) -> Frames:

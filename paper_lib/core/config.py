@@ -221,6 +221,7 @@ class Tokens:
     token_codec: Literal["l3ac", "encodec_1.5", "encodec_12"] = "l3ac"  # whose tokens
     token_sounds: Count = 600  # other sounds that the masked model also hears
     token_size: Literal["tiny", "small", "medium", "paper"] = "small"  # of the model
+    token_start: str = ""  # GPT-2 (hub, or folder) whose layers begin it ("": random weights)
     token_seconds: Above0 = 2.0  # of a clip in a step
     token_batch: Positive = 16
     token_rate: Above0 = 1e-3

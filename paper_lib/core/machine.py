@@ -53,6 +53,8 @@ def make_deterministic(threads: int, tf32: bool = False) -> None:
     # torch.use_deterministic_algorithms(True, warn_only=True) without its import of the compiler,
     # which takes two seconds in every process
     torch.set_deterministic_debug_mode("warn")
+    # (which would also write NaN into each new tensor: a tenth of a step of a CNN)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # (repeatable sums there)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 

@@ -15,7 +15,7 @@ import torch
 
 from ..codec import l3ac
 from ..codec.encoder import Encoder
-from ..core import loop, machine, parallel, paths, stages
+from ..core import graphs, loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for, seed_for
 from ..sound import variation
@@ -67,7 +67,7 @@ def end_to_end(profile: Profile, **changes) -> Recipe:
         share=profile.finetune_seconds / profile.slice_seconds,
         varied=profile.finetune_varied,
         patience=profile.finetune_patience,
-        evaluate_every=1 if profile.finetune_patience else 2,
+        evaluate_every=1 if profile.finetune_patience else max(2, profile.finetune_epochs // 12),
         warmup=profile.warmup,
         precision=profile.mixed_precision,
         seed=profile.seed,
@@ -330,12 +330,13 @@ def training_of(
     for parameter in trained:
         parameter.requires_grad_(recipe.rates.encoder > 0)
     length = round(recipe.share * clips.clips(train[:1]).shape[-1])
+    answers = graphs.by_graph(model) if accumulation == 1 else model
 
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device, epoch = next(model.parameters()).device, step // per_epoch + 1
         x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch), device)
         x = variation.as_recorded_otherwise(x) if recipe.varied else x
-        return bce(model(x), torch.from_numpy(wanted[part]).to(device))
+        return bce(answers(x), torch.from_numpy(wanted[part]).to(device))
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
         logits = predict(model, clips, validation)[1]

@@ -19,7 +19,7 @@ from ..core.random import generator_for
 from ..recognition.optimisers import warm_cosine
 from ..sound import other_sounds
 from ..sound.dataset import Dataset
-from . import codes, model
+from . import codes, model, text
 from .codes import Code
 from .statistics import shares_of
 
@@ -146,6 +146,8 @@ def stage(profile: Profile, data: Dataset, look: str = "both ways") -> stages.St
     inputs = {"tokens": stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]}
     if profile.token_sounds:
         inputs["sounds"] = stages.ready(sounds_stage(profile, data), NOTEBOOK)["content"]
+    if profile.token_start:
+        inputs["start"] = text.fetch(profile.token_start)[1]
     folder = paths.data(profile.profile) / "token_models" / look.replace(" ", "_")
     return stages.Stage("token_model", folder, own, inputs, threads=1)
 
@@ -159,6 +161,8 @@ def fit(profile: Profile, folder: Path, look: str = "both ways") -> pd.DataFrame
         if work:
             machine.make_deterministic(1)
             net, tokens = new(profile, code, profile.seed, look), codes.of_dataset(profile, data)[0]
+            if profile.token_start:
+                text.begin(net, text.fetch(profile.token_start)[0])
             rows = generator_for(profile.seed, "judged").permutation(data.rows("validation"))
             judged = tokens[np.sort(rows[:JUDGED])]
             result = loop.train(*training_of(net, heard, judged, profile, code), work)
