@@ -1,6 +1,8 @@
 """Profiles, notebooks, environment files and manifest hold together."""
 
 import ast
+import base64
+import io
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import yaml
 from matplotlib import pyplot as plt
 
@@ -19,6 +22,7 @@ from paper_lib import PaperError
 from paper_lib.app import notebooks
 from paper_lib.core import config, machine, manifest, paths, stages, verify
 from paper_lib.report import findings, writer
+from paper_lib.sound import audio
 
 
 @pytest.mark.parametrize("values, words", [
@@ -167,6 +171,22 @@ def test_a_figure_is_described_for_those_who_cannot_see_it(path):
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_no_player_in_a_stored_notebook_is_silent(path):
+    for number, cell in enumerate(nbformat.read(path, 4).cells):
+        pages = [o.get("data", {}).get("text/html", "") for o in cell.get("outputs", [])]
+        for sound in re.findall(r"data:audio/flac;base64,([^\"]+)", "".join(pages)):
+            samples, _ = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+            assert np.abs(samples).max() > 1e-3, f"{path.name}, cell {number}"
+
+
+def test_a_player_plays_floats_as_it_plays_16_bits():
+    x = 0.3 * np.sin(np.arange(16_000) / 9).astype(np.float32)
+    assert (
+        audio.players({"x": x}, 16_000).data == audio.players({"x": audio.to_int16(x)}, 16_000).data
+    )
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 def test_what_a_checked_cell_prints_does_not_hang_on_what_is_cached(path):
     """A stage that has to be made shows a progress bar; one that is there does not."""
     bars = re.compile(
@@ -305,7 +325,10 @@ def test_what_is_said_of_full_is_what_its_published_run_found():
     steps = (first.macro_f1[first.epoch == 0].item(), first.macro_f1.max(), second.macro_f1.max())
     book = nbformat.read(next(p for p in BOOKS if p.stem.startswith("03")), 4)
     text = " ".join(" ".join(c.source for c in book.cells if c.cell_type == "markdown").split())
-    said = "from {:.3f} with the early head to {:.3f} end to end, and to {:.3f} with the upper"
+    said = (
+        "from {:.3f} with a head that was stopped early (appendix A2) to {:.3f} after its first "
+        "step (all but the first block), and to {:.3f} with the upper half after it"
+    )
     assert said.format(*steps) in text
     card = " ".join((paths.WEIGHTS / "released" / "README.md").read_text().split())
     said = "{:.3f} with the early head, {:.3f} after the first step, {:.3f} after the second"

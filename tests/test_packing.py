@@ -85,17 +85,19 @@ def test_what_is_damaged_is_refused_and_leaves_nothing(packed, tmp_path, capsys)
         packing.pack("full", tmp_path / "none.tar.gz")
 
 
-def test_a_member_that_climbs_out_is_refused(packed, tmp_path):
-    evil = tmp_path / "evil.tar.gz"
+@pytest.mark.parametrize("where", ["data/../../outside", "{}/outside", "outside", "data/a.joblib"])
+def test_a_member_that_climbs_out_or_is_a_pickle_is_refused(packed, tmp_path, where):
+    evil, where = tmp_path / "evil.tar.gz", where.format(tmp_path)
     with tarfile.open(packed) as old, tarfile.open(evil, "w:gz") as new:
-        first = old.next()
-        new.addfile(first, old.extractfile(first))
-        entry = tarfile.TarInfo("../outside")
-        entry.size = 1
-        new.addfile(entry, io.BytesIO(b"x"))
-    with pytest.raises(PaperError, match=r"it lists no file \.\./outside"):
+        about = json.loads(old.extractfile(old.next()).read())
+        about["files"][where] = stages.digest(packed)  # (it is on the list)
+        for name, content in ((packing.LIST, json.dumps(about).encode()), (where, b"x")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            new.addfile(entry, io.BytesIO(content))
+    with pytest.raises(PaperError, match="is damaged: it lists no file"):
         packing.unpack(str(evil))
-    assert not (tmp_path / "outside").exists()
+    assert not (tmp_path / "outside").exists() and not paths.data("quick").exists()
 
 
 @pytest.mark.parametrize("profile", ["../evil", "reference", 7])

@@ -274,6 +274,8 @@ def test_tables_know_what_repeats_and_the_model_learns_what_they_cannot():
     assert by_table.to_numpy() == pytest.approx(0.2, abs=0.08)
     line = pretraining.read_beside(tokens[:48], tokens[48:], (5, 5), 60, 0)
     assert line.accuracy.mean() == pytest.approx(0.8, abs=0.06), "it sees what the model sees"
+    longer = pretraining.read_beside(tokens[:48], tokens[48:], (5, 5), 90, 0)
+    assert longer.accuracy.mean() == pytest.approx(0.8, abs=0.06), "of clips that are shorter, too"
     net = pretraining.new(run, code, 0)
     before = pretraining.judge(net, tokens[48:], 30, 0).groupby("codebook").mean()
     loop.train(*pretraining.training_of(net, tokens[:48], tokens[48:], run, code))

@@ -8,6 +8,7 @@ of the new effect and what is lost of the old ones can both be counted.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,15 +68,16 @@ WAYS = (
 # --- examples -------------------------------------------------------------------------------------
 
 
-def put_on(clips: np.ndarray, effect: str) -> np.ndarray:
+def put_on(clips: np.ndarray, effect: str | Callable) -> np.ndarray:
     """(clips, samples) float32 with the new effect last in the chain, each as loud as it was.
 
     The effect hears each clip at a peak of 0.9, as a pedal does behind a gain that is set for it.
+    effect: a name of `NEW`, or what makes one.
     """
-    out = np.empty_like(clips)
+    out, make = np.empty_like(clips), NEW[effect] if isinstance(effect, str) else effect
     for wet, dry in zip(out, clips, strict=True):
         gain = 0.9 / max(float(np.abs(dry).max()), 1e-4)
-        made = pedalboard.Pedalboard([NEW[effect]()])(gain * dry, RATE)
+        made = pedalboard.Pedalboard([make()])(gain * dry, RATE)
         wet[:] = made * np.sqrt(np.mean(dry**2) / max(float(np.mean(made**2)), 1e-12))
     return out.clip(-1, 1)
 
@@ -104,7 +106,8 @@ def examples(profile: Profile, data: Dataset, effect: str) -> Examples:
     with made.opened() as work:
         if work:
             parts = np.array_split(rows, -(-len(rows) // features.CHUNK))
-            own = (data.folder, effect, profile.codec, profile.seed)
+            # (what makes it travels: in a worker NEW has no effect that was added in a cell)
+            own = (data.folder, NEW[effect], profile.codec, profile.seed)
             items = {f"{i:05d}": (*own, part) for i, part in enumerate(parts)}
             files = parallel.shards(encoded, items, work / "shards", effect, profile.scheduler)
             for name in ("lower", "embedding"):
@@ -115,7 +118,7 @@ def examples(profile: Profile, data: Dataset, effect: str) -> Examples:
 
 
 def encoded(
-    folder: Path, effect: str, codec: str, seed: int, rows: np.ndarray
+    folder: Path, effect: Callable, codec: str, seed: int, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Clips of the data set with the new effect: `lower` and `embedding`, as in `Examples`."""
     machine.make_deterministic(1)

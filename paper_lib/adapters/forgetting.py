@@ -269,9 +269,9 @@ def _model(profile: Profile, data: Dataset, trial: Trial) -> EffectRecognizer:
 
 def load(profile: Profile, data: Dataset, trial: Trial) -> EffectRecognizer:
     """The model of a finished trial."""
-    folder = stage(profile, data, trial).folder
-    stages.require(folder, "14_what_is_forgotten", dataset=data.content)
-    return training.restored(_model(profile, data, trial), folder)
+    made = stage(profile, data, trial)
+    stages.ready(made, "14_what_is_forgotten")
+    return training.restored(_model(profile, data, trial), made.folder)
 
 
 def fit_all(profile: Profile, data: Dataset, trials: tuple[Trial, ...]) -> None:

@@ -312,11 +312,15 @@ def verify(args) -> int:
 def render(args) -> None:
     import soundfile
 
+    from ..core import config
     from ..sound import audio, rendering
 
     if not Path(args.input).exists():
         raise PaperError(f"{args.input}: there is no such audio file.")
-    if Path(args.output).exists() and Path(args.output).samefile(args.input):
+    target = Path(args.output)
+    if target.is_dir():
+        raise PaperError(f"{target} is a folder: name a file.")
+    if target.exists() and target.samefile(args.input):
         raise PaperError(f"{args.output} is the input itself: give the result another name.")
     try:
         rate = soundfile.info(args.input).samplerate
@@ -325,11 +329,10 @@ def render(args) -> None:
             f"{args.input}: not readable as audio ({problem}); convert it to WAV or FLAC."
         ) from problem
     samples = audio.to_int16(audio.read(args.input, rate))
-    chain = tuple(name.strip() for name in args.chain.split(",") if name.strip())
+    chain = tuple(config.listed(args.chain))
     if not 0 <= args.lead <= 60:
         raise PaperError(f"--lead is {args.lead:g}; it can be 0 to 60 seconds.")
     out = rendering.render(samples, rate, chain, lead=args.lead)
-    target = Path(args.output)
     beside = target.with_name(f".{target.name}")
     try:
         soundfile.write(
@@ -365,6 +368,8 @@ def _recognizer(args) -> tuple:
             raise PaperError("--dry asks a network of its own: leave --model and --profile out.")
         name = "cnn_dry"
     if getattr(args, "profile", None):
+        if args.model:
+            raise PaperError("--profile and --model name two recognizers: give one.")
         return models.load(paths.model(_profile(args).profile, "finetuned")), 0.5
     if name not in RELEASED:
         return models.load(Path(name)), 0.5

@@ -30,7 +30,8 @@ PARTS = {
 }
 
 
-PLAYING = ("18", "19", "20", "A4")  # these play a synthesizer, which may not be here
+# these play a synthesizer, which may not be here -> what else each needs (20 goes on from 19)
+PLAYING = {"18": (), "19": ("umap",), "20": ("umap", "cmaes"), "A4": ("optuna",)}
 
 
 def listing(part: str = "all") -> list[Path]:
@@ -48,15 +49,22 @@ def listing(part: str = "all") -> list[Path]:
 
 
 def playable(books: list[Path]) -> list[Path]:
-    """Without those that play Part IV's synthesizer, and a sentence why, where it is not here."""
-    needing = [p for p in books if p.stem[:2] in PLAYING]
-    try:
-        if needing:
-            synth.ready()
-    except PaperError as problem:
-        print(f"left out: {', '.join(p.stem for p in needing)}. {problem}", flush=True)
-        return [p for p in books if p not in needing]
-    return books
+    """Without those whose synthesizer or packages are not here, and a sentence why."""
+    left: dict[str, list[Path]] = {}
+    for path in books:
+        try:
+            _ready(path)
+        except PaperError as problem:
+            left.setdefault(str(problem), []).append(path)
+    for why, out in left.items():
+        print(f"left out: {', '.join(p.stem for p in out)}. {why}", flush=True)
+    return [p for p in books if not any(p in out for out in left.values())]
+
+
+def _ready(path: Path) -> None:
+    """`PaperError` where what a notebook plays or searches with is not here."""
+    if path.stem[:2] in PLAYING:
+        synth.ready(*PLAYING[path.stem[:2]])
 
 
 def clean(notebook: nbformat.NotebookNode, parameters: dict | None = None) -> nbformat.NotebookNode:
@@ -124,17 +132,21 @@ def source_digest(path: Path) -> str:
 
 
 def _inputs(profile: Profile) -> dict[str, str]:
-    """What a run reads beside its profile and the code: audio files, weights, chains, packages -> a
-    hash of each.
+    """What a run reads beside its profile and the code -> a hash of each.
+
+    Audio files, weights, chains, measured times, packages. (Not the published reference: publishing
+    would make its own run old.)
     """
     files = [Path(r.path) for r in corpus.recordings(profile) if r.path]
     seen = {str(p): f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in files}
-    weights = (
+    shipped = (
         paths.WEIGHTS / "shipped" / "config.json",
-        paths.WEIGHTS / "released" / "release.json",
+        *sorted(paths.WEIGHTS.glob("*/release.json")),
+        *sorted((paths.ROOT / "benchmarks").glob("*.csv")),
+        *sorted(paths.REAL.rglob("*.flac")),
     )
-    for path in (*weights, hub.pins_file(), paths.PACKAGE / "sound" / "paper50.txt"):
-        seen[path.name] = stages.digest(path) if path.exists() else ""
+    for path in (*shipped, hub.pins_file(), paths.PACKAGE / "sound" / "paper50.txt"):
+        seen["/".join(path.parts[-2:])] = stages.digest(path) if path.exists() else ""
     return seen | manifest.versions()
 
 
@@ -167,8 +179,6 @@ def reproduce(
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)  # each notebook gets the whole profile
     paths.require_disk(paths.data(profile.profile), 100_000_000, "a run")
-    if part == "proxies":
-        synth.plugin()  # (says at once what is missing)
     books = listing("all" if first or only else part)
     begin = next((i for i, p in enumerate(books) if p.stem.startswith(only or first)), None)
     if begin is None:
@@ -181,6 +191,9 @@ def reproduce(
     if not only and part != "proxies":
         books = books[:begin] + playable(books[begin:])
     end = begin + 1 if only else len(books)
+    if part == "proxies":
+        for path in books[begin:end]:
+            _ready(path)  # (says at once what is missing)
     paths.executed(profile.profile).mkdir(parents=True, exist_ok=True)
     before, rerun = stages.digest(_inputs(profile)), force
     old: dict[str, list[str]] = {}  # notebook -> what it had made

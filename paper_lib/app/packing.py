@@ -22,6 +22,7 @@ from ..core import config, manifest, paths, stages
 from ..core.errors import PaperError
 
 LIST = "pack.json"  # the first member: profile, versions, and the SHA-256 of every file
+PICKLES = ".joblib"  # (loading one runs what is in it: none travels)
 
 
 def pack(profile: str, target: Path) -> str:
@@ -42,6 +43,8 @@ def pack(profile: str, target: Path) -> str:
     files = {name: p for name, p in sorted(found.items()) if p.is_file() and _kept(p)}
     sums = {name: stages.digest(p) for name, p in tqdm(files.items(), desc="hashing")}
     about = {"profile": profile, "versions": manifest.versions(), "files": sums}
+    if target.is_dir():
+        raise PaperError(f"{target} is a folder: name a file.")
     partial = target.with_name(target.name + ".partial")
     with tarfile.open(partial, "w:gz", compresslevel=1) as archive:
         text = json.dumps(about, indent=1, sort_keys=True).encode()
@@ -56,8 +59,9 @@ def pack(profile: str, target: Path) -> str:
 
 
 def _kept(path: Path) -> bool:
-    """Not a lock, nor a notebook that failed or is being run."""
-    return path.suffix != ".lock" and ".failed." not in path.name and path.name[0] != "."
+    """Not a lock, nor a pickle, nor a notebook that failed or is being run."""
+    unwanted = path.suffix in (".lock", PICKLES)
+    return not unwanted and ".failed." not in path.name and path.name[0] != "."
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -84,7 +88,7 @@ def unpack(source: str) -> str:
         for name, wanted in tqdm(about["files"].items(), desc="checking"):
             if not (work / name).is_file() or stages.digest(work / name) != wanted:
                 raise PaperError(f"{source} is damaged: {name} is not what was packed.")
-        if (work / "figures").exists() and not paths.figures(about["profile"]).exists():
+        if (work / "figures").exists():
             shutil.move(work / "figures", paths.figures(about["profile"]))
         shutil.move(work / "data", paths.data(about["profile"]))  # (last: it says that all is here)
     now = manifest.versions()
@@ -105,12 +109,14 @@ def _extract(stream: BinaryIO, work: Path, source: str) -> dict:
     """The files that the first member lists, into `work`; returns what that member says."""
     with tarfile.open(fileobj=stream, mode="r|gz") as archive:
         about = _about(archive, source)
-        here = paths.data(about["profile"])
-        if here.exists():
-            raise PaperError(f"the run is already here: remove {here} first.")
+        for here in (paths.data(about["profile"]), paths.figures(about["profile"])):
+            if here.exists():
+                raise PaperError(f"the run is already here: remove {here} first.")
         while (entry := archive.next()) is not None:  # (a stream: it cannot go back)
             content = archive.extractfile(entry)
-            safe = ".." not in Path(entry.name).parts and entry.name in about["files"]
+            parts = Path(entry.name).parts
+            inside = len(parts) > 1 and parts[0] in ("data", "figures") and ".." not in parts
+            safe = inside and entry.name in about["files"] and not entry.name.endswith(PICKLES)
             if content is None or not safe:
                 raise PaperError(f"{source} is damaged: it lists no file {entry.name}.")
             (work / entry.name).parent.mkdir(parents=True, exist_ok=True)

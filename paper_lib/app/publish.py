@@ -29,6 +29,8 @@ def publish(profile: Profile, part: str = "all", only: str = "") -> None:
     source, target = paths.figures(profile.profile), paths.reference(profile.profile)
     artefacts, books = manifest.read(profile.profile)["artefacts"], notebooks.listing(part)
     books = [path for path in books if path.stem.startswith(only)]
+    if not books:
+        raise PaperError(f"no notebook of part {part!r} begins with {only!r}.")
     for path in books:
         if path.stem not in {a["notebook"] for a in artefacts.values()}:
             raise PaperError(
@@ -56,6 +58,8 @@ def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
     kept = old["artefacts"] if old else {}
     kept = {name: a for name, a in kept.items() if a["notebook"] not in books}
     new = {name: a for name, a in run["artefacts"].items() if a["notebook"] in books}
+    if missing := [name for name in new if not (source / name).exists()]:
+        raise PaperError(f"{source / missing[0]} is missing: run its notebook again.")
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         if path.name not in kept:

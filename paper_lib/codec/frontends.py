@@ -8,6 +8,12 @@ from torch import nn
 BANDS = 64
 
 
+def spectrum(x: torch.Tensor, size: int) -> torch.Tensor:
+    """(..., samples) -> complex spectra: Hann windows, a quarter of their size apart."""
+    window = torch.hann_window(size, device=x.device)
+    return torch.stft(x, size, size // 4, window=window, return_complex=True)
+
+
 class LogMel(nn.Module):
     """(batch, samples) at 16 kHz -> (batch, frames, 64) log-mel power, natural logarithm.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import stages
+from ..core import config, paths, stages
 from ..core.errors import PaperError
 from ..sound import audio
 
@@ -33,7 +33,7 @@ OfOne = Callable[[np.ndarray], torch.Tensor]  # (samples,) at its own rate -> (f
 
 def named(models: str) -> list[str]:
     """`encodec, my/mn04.pt2` -> both, without blanks; `PaperError` for what is neither."""
-    found = [one.strip() for one in models.split(",") if one.strip()]
+    found = config.listed(models)
     for one in found:
         if one not in HUB and not one.endswith(PACKED):
             raise PaperError(
@@ -53,9 +53,10 @@ def fetch(name: str) -> tuple[Path, str]:
     One of the hub is downloaded, or found in the hub's cache. `PaperError` where it cannot be had.
     """
     if name not in HUB:
-        if not Path(name).is_file():
+        path = paths.ROOT / Path(name).expanduser()  # (an absolute one stays as it is)
+        if not path.is_file():
             raise PaperError(f"ranking_models: there is no file {name}.")
-        return Path(name), stages.digest(Path(name))
+        return path, stages.digest(path)
     folder = snapshot(HUB[name][1], NEEDED, f"do without {name} (ranking_models, token_codec)")
     return folder, folder.name  # (a snapshot's folder is named by its commit)
 

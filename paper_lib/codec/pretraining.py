@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from ..core import loop, machine, parallel, paths, stages
 from ..core.errors import PaperError
-from ..core.muon import Muon
+from ..core.muon import Muon, apart
 from ..core.random import generator_for
 from ..sound import audio, effects, other_sounds, plucked, rendering, sampled, variation
 from . import l3ac as codec
 from .encoder import Encoder
+from .frontends import spectrum
 from .reconstruction import loud, rebuilt, si_sdr, stft_distance
 
 # A network that two cores can embed thousands of clips with: hop 160 (100 frames/s), 128 channels
@@ -58,6 +59,9 @@ PLAYED_BY = ("plucked", "plucked, freely", "sampled", "sampled, any")
 # --- what it hears --------------------------------------------------------------------------------
 
 
+TAKE = 5.0  # s that a performance lasts
+
+
 def take(i: int) -> str:
     """The name of pretraining performance `i`: a take that is in no corpus."""
     rng = generator_for(0, "take", i)
@@ -68,7 +72,11 @@ def take(i: int) -> str:
 
 
 def chains_of(
-    i: int, chains_each: int, seconds: float = 5.0, varied: bool = False, played_by: str = "plucked"
+    i: int,
+    chains_each: int,
+    seconds: float = TAKE,
+    varied: bool = False,
+    played_by: str = "plucked",
 ) -> dict[str, np.ndarray]:
     """Take `i` through random chains, the first of them dry: "clips", (chains, samples) int16.
 
@@ -92,7 +100,7 @@ def chains_of(
     return {"clips": np.stack([rendering.render(clean, plucked.RATE, c, RATE) for c in chains])}
 
 
-def clips(takes: range, chains_each: int, seconds: float = 5.0) -> np.ndarray:
+def clips(takes: range, chains_each: int, seconds: float = TAKE) -> np.ndarray:
     """(len(takes) x chains_each, samples) int16 at 16 kHz: `chains_of` each take."""
     each = [chains_of(i, chains_each, seconds)["clips"] for i in tqdm(takes, desc="takes")]
     return np.concatenate(each)
@@ -226,14 +234,13 @@ class Critic(nn.Module):
         """
         out = []
         for size, stack in zip(self.SIZES, self.stacks, strict=True):
-            window = torch.hann_window(size, device=x.device)
-            spectrum = torch.stft(x.float(), size, size // 4, window=window, return_complex=True)
+            found = spectrum(x.float(), size)
             made: list[torch.Tensor] = []
             for layer in stack:
                 if made:
                     given = nn.functional.leaky_relu(made[-1], 0.2)
                 else:
-                    given = torch.stack([spectrum.real, spectrum.imag], 1)
+                    given = torch.stack([found.real, found.imag], 1)
                 made.append(layer(given))
             out.append(made)
         return out
@@ -300,6 +307,12 @@ def pretrain(folder: Path, options: Options, threads: int = 2) -> EnCodec:
         raise PaperError(
             "give either weights to start with or a network to build: "
             "the weights bring their own network."
+        )
+    whole = min(options.steps, options.size, options.takes, options.decode_every)
+    if whole < 1 or not 0.1 <= options.seconds < TAKE:
+        raise PaperError(
+            "steps, size, takes and decode-every are 1 or more, and seconds 0.1 to less than "
+            f"{TAKE:g} (a take's length)."
         )
     machine.make_deterministic(threads)
     if options.adversarial and machine.processes() > 1:
@@ -398,8 +411,7 @@ def _optimisers(
     parameters: list[nn.Parameter], options: Options
 ) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
     """AdamW, and Muon for the matrices if it is asked for; the schedule of each."""
-    matrices = [p for p in parameters if options.muon and p.ndim == 2 and min(p.shape) >= 32]
-    others = [p for p in parameters if not any(p is m for m in matrices)]
+    matrices, others = apart(parameters, 32) if options.muon else ([], parameters)
     adam = torch.optim.AdamW(others, lr=options.rate, betas=(0.9, 0.98), weight_decay=1e-4)
     found = [adam, Muon(matrices, lr=options.rate)] if matrices else [adam]
     return found, [
@@ -434,7 +446,7 @@ def _same_options(folder: Path, options: Options) -> None:
 def _make_source(folder: Path, options: Options) -> None:
     """The clips that a training hears, in takes.npy, unless they are there."""
     if not (folder / "takes.npy").exists():
-        items = {f"{i:05d}": (i, 6, 5.0, *_recorded(i, options)) for i in range(options.takes)}
+        items = {f"{i:05d}": (i, 6, TAKE, *_recorded(i, options)) for i in range(options.takes)}
         parts = parallel.shards(chains_of, items, folder / "takes", "takes")
         np.save(folder / "takes.tmp.npy", np.concatenate([np.load(p)["clips"] for p in parts]))
         os.replace(folder / "takes.tmp.npy", folder / "takes.npy")

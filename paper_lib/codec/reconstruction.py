@@ -14,7 +14,7 @@ import torch
 from l3ac.en_codec import EnCodec
 
 from ..sound import audio
-from .frontends import LogMel
+from .frontends import LogMel, spectrum
 
 RATE = audio.CODEC_RATE
 
@@ -37,11 +37,7 @@ def stft_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     total = 0.0
     for n in (64, 128, 256, 512, 1024):
-        window = torch.hann_window(n, device=x.device)
-        a, b = (
-            torch.stft(s, n, n // 4, window=window, return_complex=True).abs().clamp_min(1e-4)
-            for s in (x, y)
-        )
+        a, b = (spectrum(s, n).abs().clamp_min(1e-4) for s in (x, y))
         total = total + (a - b).abs().mean() + (2 * (a.log10() - b.log10())).abs().mean()
     return total / 5
 

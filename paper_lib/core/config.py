@@ -116,7 +116,9 @@ class FineTuning:
     upper_seconds: NotNegative = 1.5  # of a clip in a step, drawn anew each epoch (0: all of it)
     upper_batch: Positive = 16
     upper_epochs: Count = 20
-    upper_draws: Count = 0  # of each training clip as it might have been recorded otherwise
+    upper_draws: Annotated[int, Field(ge=0, le=4)] = (
+        0  # of each training clip as it might have been recorded otherwise
+    )
     # whole_first: end to end, and then the upper half, on what the lower has become
     finetune_order: Literal["upper_first", "whole_first"] = "upper_first"
     finetune_optimiser: Literal["adamw", "muon"] = "adamw"  # then end to end
@@ -264,12 +266,21 @@ class Profile(
                 f"lead_seconds is {self.lead_seconds}; it can be 0, or at least 3, "
                 "after which effects have settled."
             )
+        if 0 < self.recordings < 3 and self.split == "by_recording":
+            raise PaperError(
+                f"recordings is {self.recordings}; 3 are needed, one for each split (0: all)."
+            )
         if self.corpus == "folder" and not self.corpus_path:
             raise PaperError("corpus 'folder' needs corpus_path, the folder of your audio.")
 
 
 def names(section: type = Profile) -> list[str]:
     return [f.name for f in dataclasses.fields(section)]
+
+
+def listed(text: str) -> list[str]:
+    """`a, b,` -> both, without blanks."""
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def section(profile: Profile, kind: type) -> dict:
@@ -285,7 +296,7 @@ def build(values: dict, source: str = "the profile") -> Profile:
     """
     for key in values:
         if key not in names():
-            near = difflib.get_close_matches(key, names(), 1)
+            near = difflib.get_close_matches(str(key), names(), 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise PaperError(
                 f"{source}: unknown parameter {key!r}.{hint} Known: {', '.join(names())}."

@@ -76,7 +76,10 @@ def cores() -> int:
     """
     import joblib
 
-    return int(os.environ.get("PAPER_WORKERS") or joblib.cpu_count())
+    wanted = os.environ.get("PAPER_WORKERS") or str(joblib.cpu_count())
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise PaperError(f"PAPER_WORKERS is {wanted!r}; it can be 1 or more.")
+    return int(wanted)
 
 
 def device() -> str:

@@ -11,8 +11,9 @@ from filelock import FileLock
 from . import paths, stages
 
 PACKAGES = (
-    "accelerate", "l3ac", "matplotlib", "numpy", "pandas", "pyloudnorm", "scikit-learn", "scipy",
-    "seaborn", "sox", "soxr", "torch", "torchaudio", "SoX",
+    "accelerate", "bitsandbytes", "l3ac", "local-attention", "matplotlib", "numpy", "pandas",
+    "pedalboard", "peft", "pyloudnorm", "scikit-learn", "scipy", "seaborn", "soundfile", "sox",
+    "soxr", "torch", "torchaudio", "transformers", "SoX",
 )  # fmt: skip
 
 

@@ -32,6 +32,14 @@ class Muon(torch.optim.Optimizer):
                 matrix.sub_(direction, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
 
 
+def apart(
+    parameters: list[nn.Parameter], least: int
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices of at least `least` rows and columns, for Muon; and the rest, for AdamW."""
+    matrices = [p for p in parameters if p.ndim == 2 and min(p.shape) >= least]
+    return matrices, [p for p in parameters if not any(p is m for m in matrices)]
+
+
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Nearly U V^T of `matrix` = U S V^T.
 

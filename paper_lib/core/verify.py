@@ -72,7 +72,7 @@ TOLERANCES = {
 # thresholds, where a gradient crosses a threshold, a claim's measurement in words, what follows
 # from scores.
 LOOSE = re.compile(
-    r".*epochs?$|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
+    r".*epochs?|.*loss|lowest|highest|labels_said.*|relative|measured|first|last|look_ahead|"
     r"common shift|of single clips|different answers"
 )
 CURVES = {"figure_1_training": "model", "table_rates": "model", "table_recipes": "recipe"}
@@ -182,7 +182,7 @@ def distance(one: Path, other: Path) -> float:
         a, b = _best(a, CURVES[one.stem]), _best(b, CURVES[one.stem])
     if len(a) != len(b):
         return float("inf")
-    a, b = (frame[[c for c in frame.columns if not LOOSE.match(c)]] for frame in (a, b))
+    a, b = (frame[[c for c in frame.columns if not LOOSE.fullmatch(c)]] for frame in (a, b))
     numbers = a.select_dtypes("float").columns
     texts = [c for c in a.columns if c not in numbers]
     if not a[texts].equals(b[texts]) or not (a[numbers].isna() == b[numbers].isna()).all(axis=None):

@@ -230,7 +230,9 @@ def _advantage(s: Stated, m: Measured) -> Finding:
 def _masked(s: Stated, m: Measured) -> Finding:
     simple = m.masked[m.masked.other.isin(("bigram", "both neighbours", "linear reader"))]
     told = (f"{r.other} {r.bits:+.3f} ({r.lo:+.3f} to {r.hi:+.3f})" for r in simple.itertuples())
-    return holds(bool((simple.hi < 0).all())), f"bits beside {'; '.join(told)}"
+    sure, against = bool((simple.hi < 0).all()), bool((simple.lo > 0).any())
+    verdict = holds(sure) if sure or against else OPEN
+    return verdict, f"bits beside {'; '.join(told)}"
 
 
 @claim(

@@ -325,7 +325,8 @@ def train(
     judged = torch.from_numpy(rows["validation"][:256])
     # (whole batches: batch norm can make nothing of one preset alone)
     whole = len(heard) // size.batch * size.batch
-    examples, per_epoch = loop.shuffled(heard, size.batch, training.seed, "presets", heard=whole)
+    own = profile.seed + training.seed
+    examples, per_epoch = loop.shuffled(heard, size.batch, own, "presets", heard=whole)
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         device = next(model.parameters()).device
@@ -344,7 +345,7 @@ def train(
     plan = loop.Plan(
         steps=steps,
         per_epoch=per_epoch,
-        seed=training.seed,
+        seed=own,
         clip=1.0,
         checkpoint_every=per_epoch,
         score="validation_mrr",

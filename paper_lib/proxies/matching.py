@@ -19,6 +19,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 from torch.nn import functional as F
 
+from ..codec.frontends import spectrum
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
@@ -169,7 +170,9 @@ def trained_on(
     y = torch.from_numpy((data.sounds - scale[0]) / scale[1])
     size = encoders.SIZES[profile.proxy_size]["TFM"]
     heard = len(rows["train"]) // size.batch * size.batch
-    examples, per_epoch = loop.shuffled(rows["train"], size.batch, 0, "by hand", heard=heard)
+    examples, per_epoch = loop.shuffled(
+        rows["train"], size.batch, profile.seed, "by hand", heard=heard
+    )
     seen = torch.from_numpy(rows["validation"])
 
     def loss(model: nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
@@ -184,7 +187,7 @@ def trained_on(
 
     optimiser = torch.optim.Adam(model.parameters(), lr=size.rate / 3)
     steps = profile.matching_epochs * per_epoch
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, clip=1.0, score="minus",
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=profile.seed, clip=1.0, score="minus",
                      checkpoint_every=per_epoch)  # fmt: skip
     task = loop.Task(
         model, examples, loss, [optimiser], [warm_cosine(optimiser, steps, 0.1)], evaluate
@@ -296,7 +299,7 @@ def train(
     batch = 64
     whole = len(heard) // batch * batch
     examples, per_epoch = loop.shuffled(
-        np.arange(len(heard)), batch, training.seed, "match", heard=whole
+        np.arange(len(heard)), batch, profile.seed + training.seed, "match", heard=whole
     )
     steps = profile.matching_epochs * per_epoch
 
@@ -321,7 +324,7 @@ def train(
         }
 
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=training.seed, clip=1.0,
+    plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=profile.seed + training.seed, clip=1.0,
                      checkpoint_every=per_epoch)  # fmt: skip
     schedule = warm_cosine(optimiser, steps, 0.05)
     task = loop.Task(model, examples, loss, [optimiser], [schedule], evaluate)
@@ -379,10 +382,7 @@ def distances(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
 
 
 def _log_stft(x: torch.Tensor, size: int) -> torch.Tensor:
-    window = torch.hann_window(size)
-    return torch.log(
-        torch.stft(x, size, size // 4, window=window, return_complex=True).abs() + 1e-3
-    )
+    return torch.log(spectrum(x, size).abs() + 1e-3)
 
 
 def _cosines(many: int, bands: int) -> torch.Tensor:

@@ -278,6 +278,11 @@ def make(profile: Profile) -> dict[str, Presets]:
             np.array(read["presets"]), np.array(read["sounds"]), read["pictures"],
             int(read["tries"].sum()),
         )  # fmt: skip
+    if len(both["by hand"]) < 10:
+        raise PaperError(
+            f"{len(both['by hand'])} presets made by hand are heard, too few to split 80-10-10: "
+            "set proxy_by_hand to 20 or more (0: all)."
+        )
     return both
 
 

@@ -250,7 +250,7 @@ def scores(profile: Profile) -> pd.DataFrame:
     inputs = {"weights": l3ac.weights_name(profile.codec)}
     inputs["released"] = stages.digest(released) if released.exists() else ""
     inputs["amsynth"] = stages.digest(plugin)
-    named = pretrained.named(profile.ranking_models)
+    named = sorted(set(pretrained.named(profile.ranking_models)))  # (whatever their order)
     fetched = {name: pretrained.fetch(name) for name in named}
     inputs |= {f"encoder {name}": version for name, (_, version) in fetched.items()}
     others = tuple((name, path) for name, (path, _) in fetched.items())

@@ -41,10 +41,10 @@ def plugin() -> Path:
     return found[0]
 
 
-def ready() -> None:
-    """`PaperError` if anything is missing that Part IV's notebooks need."""
+def ready(*packages: str) -> None:
+    """`PaperError` if amsynth, what plays it, or one of these packages is missing."""
     plugin()
-    for package in ("umap", "cmaes", "optuna"):  # (notebooks 19 and 20, A4)
+    for package in packages:
         _require(package)
 
 

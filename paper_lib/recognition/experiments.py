@@ -119,7 +119,8 @@ def variant_of_recording(
     for s, clean in enumerate(corpus.slices(corpus.load(recording, run), run)):
         for chain in rendering.chains_of(run, recording.name, s, condition.chain_plan):
             lead = rendering.draw_lead(condition.lead, run.seed, recording.name, s, chain)
-            wet = rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead)
+            knobs = rendering.settings_of(run, recording.name, s, chain)
+            wet = rendering.render(clean, run.render_rate, chain, audio.CODEC_RATE, lead, knobs)
             clip = audio.to_float(wet)
             if condition.loudness is not None:
                 clip = level(clip, condition.loudness)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core import paths
 from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..sound import audio, effects
@@ -75,7 +76,7 @@ def to_onnx(model: nn.Module, path: Path, thresholds=0.5) -> float:
         difference = max(difference, float(np.abs(here - original).max()))
     if difference > WITHIN:
         raise PaperError(f"the ONNX file's answers differ by {difference:.1e}: it is not written.")
-    path.write_bytes(proto.SerializeToString())
+    paths.write_beside(path, proto.SerializeToString())
     return difference
 
 

@@ -177,7 +177,6 @@ def finetune(
     to the same result. `rows`: to train and to choose on; by default those splits; `targets`:
     (clips, 13), what is learned instead of the labels. Returns the model and its history.
     """
-    machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     rows = rows or (data.rows("train"), data.rows("validation"))
     inputs = {
         "dataset": data.content,
@@ -191,6 +190,8 @@ def finetune(
         inputs["targets"] = stages.array_digest(targets)
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
+    # (here: what is half-way up may have been made in this process, with one thread)
+    machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     threads = machine.torch_threads(profile.threads)
     made = stages.Stage(
         "finetuned", paths.model(profile.profile, name), parameters, inputs, threads
@@ -250,7 +251,7 @@ def _passed(
         threads=1,
     )
     with made.opened() as work:
-        if work:
+        if work and machine.rank() == 0:  # (also amid a training of several processes)
             start.save_pretrained(work / "start")
             parts = np.array_split(rows, -(-len(rows) // features.CHUNK))
             items = {

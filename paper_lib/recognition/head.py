@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import config, loop, machine, paths, stages
+from ..core import config, loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..evaluation import scores
@@ -157,7 +156,7 @@ def fit_heads(
         for job in wanted:
             _fit(*job)
     else:
-        Parallel(machine.cores())(delayed(_fit)(*job) for job in wanted)
+        parallel.each(_fit, wanted, "heads")
 
 
 def _fit(profile: Profile, folder: Path, front: str, how: tuple[str, str, bool], seed: int) -> None:

@@ -85,6 +85,10 @@ def load(folder: Path, kind: Any = EffectRecognizer) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
             return kind.from_pretrained(Path(folder)).eval()
+    except TypeError as problem:
+        raise PaperError(
+            f"the network in {folder} is not of the kind that is wanted here ({kind.__name__})."
+        ) from problem
     except Exception as problem:
         raise PaperError(
             f"the recognizer in {folder} is damaged ({type(problem).__name__}: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..core.muon import Muon
+from ..core.muon import Muon, apart
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def optimisers(
     With `rates.muon` Muon steps the encoder's matrices with its rate, and AdamW the rest with the
     head's rate (Jordan et al., 2024: momentum, made orthogonal by a few Newton-Schulz steps).
     """
-    matrices = [p for p in trained if rates.muon and p.ndim == 2 and min(p.shape) >= 64]
-    others = [p for p in trained if not any(p is m for m in matrices)]
+    matrices, others = apart(trained, 64) if rates.muon else ([], trained)
     groups = [
         {"params": others, "lr": rates.head if matrices else rates.encoder},
         {"params": head.parameters(), "lr": rates.head},

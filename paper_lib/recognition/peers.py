@@ -17,7 +17,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from ..codec.frontends import BANDS, LogMel
-from ..core import loop, machine, paths, stages
+from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
 from ..evaluation import scores
@@ -222,12 +222,12 @@ def fit_networks(
     features.kept(profile, data, "logmel")
     dry = dry_spectra(profile, data) if referenced else None
     jobs = [
-        joblib.delayed(_fit)(profile, data.folder, name, recipe, seed, dry)
+        (profile, data.folder, name, recipe, seed, dry)
         for name, recipe in sorted(recipes.items(), key=lambda one: -one[1].recurrent)  # long first
         for seed in range(profile.peer_seeds)
         if not _stage(profile, data, name, recipe, seed, dry)[0].current()
     ]
-    joblib.Parallel(min(machine.cores(), max(1, len(jobs))))(jobs)
+    parallel.each(_fit, jobs, "networks on log-mel")
 
 
 def _stage(
@@ -336,15 +336,27 @@ def fit_svm(profile: Profile, data: Dataset) -> None:
     with made.opened() as work:
         if work:
             x = mfcc(data.clips(np.arange(len(data))))
-            train, validation = data.rows("train"), data.rows("validation")
-            machines, history = best_svm(
-                (x[train], data.labels[train]), (x[validation], data.labels[validation])
-            )
+            machines, history = best_svm(*_of_splits(x, data))
             history.to_csv(work / "history.csv", index=False)
             joblib.dump(machines, work / "svm.joblib")
             probability = svm_probabilities(machines, x)
             np.save(work / "probabilities.npy", probability)
             made.finish(stages.array_digest(probability))
+
+
+def load_svm(profile: Profile, data: Dataset):
+    """The machines of `fit_svm`, fitted again where the run was fetched: no pickle travels."""
+    folder = paths.model(profile.profile, "mfcc_svm")
+    stages.require(folder, "09_peers_and_real_guitars", dataset=data.content)
+    if (folder / "svm.joblib").exists():
+        return joblib.load(folder / "svm.joblib")
+    return best_svm(*_of_splits(mfcc(data.clips(np.arange(len(data)))), data))[0]
+
+
+def _of_splits(x: np.ndarray, data: Dataset) -> tuple[tuple, tuple]:
+    """Inputs and labels to train on, and to choose on."""
+    train, validation = ((x[r], data.labels[r]) for r in map(data.rows, ("train", "validation")))
+    return train, validation
 
 
 def best_svm(train: tuple, validation: tuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 import numpy as np
 
@@ -72,5 +73,5 @@ def predicted(guess: str | float | None, found: str | float) -> None:
 def reported(found: dict[str, float] | None, wanted: Iterable[str]) -> None:
     """Print which measurements of an open question are still missing."""
     given = found or {}
-    missing = [name for name in wanted if not isinstance(given.get(name), int | float)]
+    missing = [name for name in wanted if not isinstance(given.get(name), Real)]
     print(f"still missing: {', '.join(missing)}" if missing else COMPLETE)

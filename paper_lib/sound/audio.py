@@ -77,8 +77,8 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
-    """int16 -> float32 in [-1, 1)."""
-    return samples.astype(np.float32) / 32768.0
+    """int16 -> float32 in [-1, 1); float passes through."""
+    return samples.astype(np.float32) / (32768.0 if samples.dtype == np.int16 else 1.0)
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -95,7 +95,7 @@ def signal_to_error_db(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def players(clips: dict[str, np.ndarray], rate: int, seconds: float = 4.0) -> HTML:
-    """A small table of audio players, one a clip ((n,) int16 at `rate` Hz).
+    """A small table of audio players, one a clip ((n,) int16, or float in [-1, 1], at `rate` Hz).
 
     The sound is embedded as FLAC at 16 kHz.
     """

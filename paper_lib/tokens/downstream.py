@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import loop, machine, parallel, paths, stages
+from ..core import config, loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import NotHere, PaperError
 from ..core.random import generator_for
@@ -92,7 +92,7 @@ def tasks(profile: Profile, data: Dataset, names: list[str]) -> dict[str, Task]:
 def named(names: str, key: str = "token_tasks") -> list[str]:
     """`effects, player` -> both; `PaperError` for what is no task of this profile key."""
     known = OF_CLIPS if key == "token_tasks" else other_tasks.KINDS
-    found = [one.strip() for one in names.split(",") if one.strip()]
+    found = config.listed(names)
     for one in found:
         if one not in known:
             raise PaperError(f"{key}: {one!r} is none of {', '.join(known)}.")
@@ -221,6 +221,7 @@ def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     """data/<profile>/token_tasks/<...>: what one training leaves."""
     names = ("token_task_epochs", "token_rate", "token_size", "token_seconds", "seed")
     own = {name: getattr(profile, name) for name in names} | asdict(training)
+    own["seed"] = profile.seed + training.seed
     made = stages.ready(codes.stage(profile, data), pretraining.NOTEBOOK)
     inputs = {"dataset": data.content, "tokens": made["content"]}
     if training.task not in OF_CLIPS:

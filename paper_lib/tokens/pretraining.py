@@ -144,6 +144,7 @@ def stage(profile: Profile, data: Dataset, look: str = "both ways") -> stages.St
     own = {name: getattr(profile, name) for name in PARAMETERS}
     own |= {"look": look}
     inputs = {"tokens": stages.ready(codes.stage(profile, data), NOTEBOOK)["content"]}
+    inputs["dataset"] = data.content  # (which clips are to train on)
     if profile.token_sounds:
         inputs["sounds"] = stages.ready(sounds_stage(profile, data), NOTEBOOK)["content"]
     if profile.token_start:
@@ -298,10 +299,12 @@ def read_beside(
         line = make_pipeline(
             OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=60)
         )
-        line.fit(seen["train"][asked["train"]], truth["train"][asked["train"]])
-        chances = np.full((len(tokens), frames - 2, size), -30.0)
+        learned = truth["train"][asked["train"]]
+        line.fit(seen["train"][asked["train"]], learned)
+        chances = np.full((*asked["test"].shape, size), -30.0)
         own = line.predict_log_proba(seen["test"][asked["test"]])
-        said = np.full((len(own), size), -30.0)  # (a value that never came in training)
+        least = np.log(0.5 / (len(learned) + 0.5 * size))  # (half a count, as the other rows have)
+        said = np.full((len(own), size), least)  # (a value that never came in training)
         said[:, line.classes_] = own
         chances[asked["test"]] = said
         for clip, where in enumerate(asked["test"]):

@@ -1,4 +1,4 @@
-"""A token model begun from a language model of text (the token paper's Section 5). Notebook 23.
+"""A token model begun from a language model of text (a plan of source 004, Section 3). Notebook 23.
 
 GPT-2 has layers like ours: attention and a feed-forward network, each behind a norm and added to
 what comes in. What differs: it adds learned places where ours turns by them (RoPE), it sees the
@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..codec import pretrained
-from ..core import stages
+from ..core import paths, stages
 from ..core.errors import PaperError
 from . import model
 
@@ -31,11 +31,12 @@ PARTS = {
 
 def fetch(name: str) -> tuple[Path, str]:
     """Where a GPT-2 lies, a folder or a repository of the hub, and its version."""
-    if Path(name).is_dir():
-        weights = Path(name) / pretrained.WEIGHTS[0]
+    folder = paths.ROOT / Path(name).expanduser()
+    if folder.is_dir():
+        weights = folder / pretrained.WEIGHTS[0]
         if not weights.exists():
             raise PaperError(f"token_start: {name} holds no {weights.name}.")
-        return Path(name), stages.digest(weights)
+        return folder, stages.digest(weights)
     folder = pretrained.snapshot(name, ["config.json"], 'begin at random (token_start: "")')
     return folder, folder.name
 
