@@ -1,6 +1,7 @@
 """Which preset makes a sound: a gradient through choices, losses and distances of known values."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -195,12 +196,21 @@ def test_the_ledger_of_matching_tells_right_from_wrong():
         {"domain": domain, "method": method, "less": (lo + hi) / 2, "lo": lo, "hi": hi}
         for domain, (lo, hi) in ends.items() for method in ("Mix", "Switch")
     ])  # fmt: skip
-    ask = lambda gains: proxy_paper.ledger_of_matching(
-        proxy_paper.Matched(table, gains)).set_index("id").verdict  # fmt: skip
+    apart = pd.DataFrame([
+        {"column": column, "one": one, "other": other, "more": gap, "lo": gap / 2, "hi": 1.5 * gap}
+        for column, gap in (("num_l1", 0.01), ("cat_acc", -0.1))
+        for one, other in combinations(("PLoss", "Mix", "Switch"), 2)
+    ])  # fmt: skip
+    ask = lambda gains, apart=apart: proxy_paper.ledger_of_matching(
+        proxy_paper.Matched(table, gains, apart)).set_index("id").verdict  # fmt: skip
     verdict = ask(gains)
     wrong = set(verdict.index[verdict == "differs"])
     assert wrong == {"proxy_matching_guitar"} and len(verdict) == 5
     assert verdict["proxy_matching_amsynth"] == "reproduced"
+    blurred = ask(gains, apart.assign(lo=-1.0, hi=1.0))
+    for name in ("numbers", "choices"):
+        assert verdict[f"proxy_matching_{name}"] == "reproduced"
+        assert blurred[f"proxy_matching_{name}"] == "not checkable here"
     undecided = ask(gains.assign(lo=-1.0, hi=1.0))
     assert undecided["proxy_matching_amsynth"] == "not checkable here"
 

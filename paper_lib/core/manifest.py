@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +20,12 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, of all that a result can depend on."""
-    return {package: stages.version_of(package) for package in PACKAGES}
+    """Package -> version, of all that a result can depend on ("": it is not here)."""
+    found = dict.fromkeys(PACKAGES, "")
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = stages.version_of(package)
+    return found
 
 
 def read(profile: str) -> dict:

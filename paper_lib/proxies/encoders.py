@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -486,6 +487,19 @@ def difference(
     )
     gap = second - first
     return float(np.nanmean(gap)), *ends(profile, gap)
+
+
+def apart(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
+    """`difference` of all pairs: a row a kind of presets and pair; one, other, more, lo, hi."""
+    rows = []
+    for kind in data:
+        said = {n: judge(profile, data, trainings_of(profile, n), kind).by_sound for n in NAMES}
+        for one, other in combinations(NAMES, 2):
+            gap = said[other] - said[one]
+            lo, hi = ends(profile, gap)
+            row = {"presets": kind, "one": one, "other": other}
+            rows.append(row | {"more": float(np.nanmean(gap)), "lo": lo, "hi": hi})
+    return pd.DataFrame(rows)
 
 
 def growth(

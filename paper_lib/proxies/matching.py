@@ -8,7 +8,7 @@ heard as.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -472,10 +472,10 @@ def compared(
     return pd.DataFrame(found)
 
 
-def by_seed(each: pd.DataFrame, method: str) -> np.ndarray:
-    """(trainings, targets) `mstft` of a method in one domain."""
+def by_seed(each: pd.DataFrame, method: str, column: str = "mstft") -> np.ndarray:
+    """(trainings, targets) `column` of a method in one domain."""
     part = each[each.method == method]
-    return part.pivot(index="seed", columns="target", values="mstft").to_numpy()
+    return part.pivot(index="seed", columns="target", values=column).to_numpy()
 
 
 def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
@@ -492,6 +492,21 @@ def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
         row = {"domain": domain, "method": name, "targets": found.shape[1], "seeds": len(found)}
         row |= dict(means)
         rows.append(row | {"lo": lo, "hi": hi, "mstft published": published})
+    return pd.DataFrame(rows)
+
+
+def apart(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
+    """What the three schedules find of amsynth's presets: a row a column and pair of schedules.
+
+    `more`: by how much `other` has more than `one`, paired by target; lo, hi.
+    """
+    part, rows = each[each.domain == "amsynth"], []
+    for column in ("num_l1", "cat_acc"):
+        for one, other in combinations(("PLoss", "Mix", "Switch"), 2):
+            gap = by_seed(part, other, column) - by_seed(part, one, column)
+            lo, hi = encoders.ends(profile, gap)
+            row = {"column": column, "one": one, "other": other}
+            rows.append(row | {"more": gap.mean(), "lo": lo, "hi": hi})
     return pd.DataFrame(rows)
 
 
