@@ -13,7 +13,7 @@ from paper_lib import PaperError
 from paper_lib.codec import l3ac
 from paper_lib.core import config, paths, stages
 from paper_lib.evaluation import scores
-from paper_lib.recognition import features, finetune, head, optimisers, recipes
+from paper_lib.recognition import beyond_labels, features, finetune, head, optimisers, recipes
 from paper_lib.recognition import model as models
 from paper_lib.sound import variation
 
@@ -280,9 +280,52 @@ def test_the_rate_rises_then_falls_to_zero():
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
 
 
+def test_partners_are_other_chains_of_the_same_slice():
+    slices, train = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 3, 4, 5])
+    partner = beyond_labels.partners(slices, train, 0)
+    found = np.array([partner(train, "pair", step) for step in range(40)])
+    assert (found[:, :4] == [1, 0, 4, 3]).all(), "of the training clips alone"
+    assert (found[:, 4] == 5).all(), "a slice of one clip has no other"
+
+
+def test_mixed_clips_and_labels_lie_between_the_two():
+    one, other = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
+    got = beyond_labels.mixed(one, other, torch.tensor([0.25, 1.0]))
+    assert (got[0] == 0.75).all() and (got[1] == 0).all()
+
+
+def test_a_line_is_asked_for_what_the_other_network_says_at_that_moment(small):
+    """Frames of a teacher that are its clock: 0, 1, 2 ... 19 over a clip."""
+    run, data, _ = small
+    model = finetune.starting_point(run, data)
+    train = data.rows("train")[:4]
+    clock = np.tile(np.arange(20.0)[None, :, None], (4, 1, 1))
+    dense = beyond_labels.Dense(model, clock, train)
+    dense.line.weight.data.zero_()
+    audio = torch.from_numpy(data.clips(train[:2]))
+    half = audio.shape[1] // 2
+    for begin in (0.0, 0.5):
+        x = audio[:, int(2 * begin * half) :][:, :half]
+        dense.line.bias.data.fill_(20 * begin + 4.5)  # (the mean of what is to be said)
+        _, away = dense(x, train[:2], np.full(2, begin), 0.5)
+        assert away.item() == pytest.approx(np.var(np.arange(10)), rel=0.02)
+
+
+def test_where_excerpts_begin_is_where_they_are_taken(small):
+    _, data, _ = small
+    rows, key = data.rows("train")[:6], (0, "excerpt", 1)
+    taken, begins = finetune.excerpts(data, rows, 1000, key), finetune.starts(data, rows, 1000, key)
+    for x, row, a in zip(taken.numpy(), rows, begins, strict=True):
+        assert np.array_equal(x, data.clips([row])[0, a : a + 1000])
+    same = finetune.excerpts(data, rows[::-1], 1000, key, drawn=rows)
+    for x, row, a in zip(same.numpy(), rows[::-1], begins, strict=True):
+        assert np.array_equal(x, data.clips([row])[0, a : a + 1000])
+
+
 def test_each_lift_starts_where_the_recipe_does_and_is_another_training(small, monkeypatch):
     run, data, _ = small
-    few = ("the recipe", "averaged weights", "recorded otherwise", "soft labels of the CNN")
+    few = ("the recipe", "averaged weights", "recorded otherwise", "soft labels of the CNN",
+           "the CNN's frames", "mixed with another chain", "pairs of one slice")  # fmt: skip
     monkeypatch.setattr(recipes, "LIFTS", {name: recipes.LIFTS[name] for name in few})
     curves = recipes.lift(replace(run, lift_epochs=1, lift_recordings=2), data, seeds=1)
     assert list(curves.recipe.unique()) == list(few)
@@ -293,7 +336,7 @@ def test_each_lift_starts_where_the_recipe_does_and_is_another_training(small, m
     # the average changes what is judged, and nothing of the training itself
     losses = trained.train_loss
     assert losses["the recipe"] == losses["averaged weights"]
-    assert losses.nunique() == 3
+    assert losses.nunique() == len(few) - 1
 
 
 @pytest.mark.slow

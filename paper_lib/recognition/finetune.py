@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..core.random import generator_for, seed_for
 from ..sound import variation
 from ..sound.dataset import Dataset
 from . import features
+from .beyond_labels import Beside, Dense, mixed, partners
 from .features import EncodedClips
 from .head import Examples, Head, bce, load_head, train_head, validation_scores
 from .model import EffectRecognizer, load
@@ -43,6 +44,10 @@ class Recipe:
     part: str = "all"
     share: float = 0.0  # of a clip that a step hears (0: all of it)
     varied: bool = False  # each time as another recording (`variation.as_recorded_otherwise`)
+    # with another chain of the same slice, weights and labels alike (mixup: Zhang et al., 2018)
+    mixed: bool = False
+    pairs: bool = False  # a batch holds two chains of each of its slices
+    dense: float = 0.0  # weight of saying, at each frame, what another network makes of the clip
     average: float = 0.0  # of the weights, a step's share that stays (0: none; they are kept)
     patience: int = 0  # epochs without a better one (0: no early stop)
     evaluate_every: int = 1  # epochs
@@ -168,14 +173,14 @@ def finetune(
     start: EffectRecognizer,
     name: str = "finetuned",
     rows: tuple[np.ndarray, np.ndarray] | None = None,
-    targets: np.ndarray | None = None,
+    beside: Beside = Beside(),
 ) -> tuple[EffectRecognizer, pd.DataFrame]:
     """Stage data/<profile>/models/<name>: `start`, left as it is, trained by `recipe`.
 
     Of the epochs trained the one with the best validation macro-F1 is kept; epoch 0 of the history
     is the start itself, for comparison only. A checkpoint every few steps lets a killed run go on
-    to the same result. `rows`: to train and to choose on; by default those splits; `targets`:
-    (clips, 13), what is learned instead of the labels. Returns the model and its history.
+    to the same result. `rows`: to train and to choose on; by default those splits. Returns the
+    model and its history.
     """
     rows = rows or (data.rows("train"), data.rows("validation"))
     inputs = {
@@ -186,10 +191,13 @@ def finetune(
     clips: Dataset | EncodedClips = data
     if recipe.part == "upper":
         clips, inputs["embedding"] = half_way(profile, data, start, rows[0])
-    if targets is not None:
-        inputs["targets"] = stages.array_digest(targets)
+    given = {key: value for key, value in vars(beside).items() if value is not None}
+    inputs |= {key: stages.array_digest(value) for key, value in given.items()}
     parameters = dataclasses.asdict(recipe) | {"pooling": profile.pooling}
     del parameters["checkpoint_every"]
+    for key in ("mixed", "pairs", "dense"):
+        if not parameters[key]:
+            del parameters[key]  # (so that older runs stand)
     # (here: what is half-way up may have been made in this process, with one thread)
     machine.make_deterministic(profile.threads, profile.mixed_precision == "tf32")
     threads = machine.torch_threads(profile.threads)
@@ -198,7 +206,7 @@ def finetune(
     )
     with made.opened() as work:
         if work:
-            result, model = train_recognizer(clips, start.copy(), recipe, rows, work, targets)
+            result, model = train_recognizer(clips, start.copy(), recipe, rows, work, beside)
             if machine.rank() == 0:
                 model.save_pretrained(work)
                 result.history.to_csv(work / "history.csv", index=False)
@@ -298,13 +306,13 @@ def train_recognizer(
     recipe: Recipe,
     rows: tuple[np.ndarray, np.ndarray],
     folder: Path | None = None,
-    targets: np.ndarray | None = None,
+    beside: Beside = Beside(),
 ) -> tuple[loop.Result, EffectRecognizer]:
     """Train `model` in place on clips (Eq. 5).
 
     Returns the result, and the model with the kept epoch's weights.
     """
-    result = loop.train(*training_of(clips, model, recipe, rows, targets), folder)
+    result = loop.train(*training_of(clips, model, recipe, rows, beside), folder)
     model = model.cpu()
     model.load_state_dict(result.weights)
     return result, model.eval()
@@ -315,35 +323,43 @@ def training_of(
     model: EffectRecognizer,
     recipe: Recipe,
     rows: tuple[np.ndarray, np.ndarray],
-    targets: np.ndarray | None = None,
+    beside: Beside = Beside(),
 ) -> tuple[loop.Task, loop.Plan]:
-    """What the loop needs to train `model` by `recipe`, on rows to learn from and to choose on.
-
-    `targets`: (clips, 13), to learn instead of the labels.
-    """
-    (train, validation), wanted = rows, clips.labels if targets is None else targets
+    """What the loop needs to train `model` by `recipe`, on rows to learn from and to choose on."""
+    train, validation = rows
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
-    per_step = recipe.batch * accumulation
-    examples, per_epoch = loop.shuffled(train, per_step, recipe.seed, "finetune", heard=heard)
+    partner = partners(beside.slices, train, recipe.seed)
+    heard, per_step = (n // (1 + recipe.pairs) for n in (heard, recipe.batch * accumulation))
+    drawn, per_epoch = loop.shuffled(train, per_step, recipe.seed, "finetune", heard=heard)
+
+    def examples(step: int) -> np.ndarray:
+        first = drawn(step)
+        return np.append(first, partner(first, "pair", step)) if recipe.pairs else first
+
     trained = trained_parameters(model.encoder, recipe.part)
     model.encoder.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(recipe.rates.encoder > 0)
-    length = round(recipe.share * clips.clips(train[:1]).shape[-1])
+    hear = hearing(clips, recipe, per_epoch, beside, partner)
     answers = graphs.by_graph(model) if accumulation == 1 else model
+    dense = None
+    if recipe.dense and beside.frames is not None:
+        dense = Dense(model, beside.frames, train)
 
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
-        device, epoch = next(model.parameters()).device, step // per_epoch + 1
-        x = excerpts(clips, part, length, (recipe.seed, "excerpt", epoch), device)
-        x = variation.as_recorded_otherwise(x) if recipe.varied else x
-        return bce(answers(x), torch.from_numpy(wanted[part]).to(device))
+        x, y, begins = hear(part, step, next(model.parameters()).device)
+        if dense is None:
+            return bce(answers(x), y)
+        logits, away = dense(x, part, begins, recipe.share)
+        return bce(logits, y) + recipe.dense * away
 
     def evaluate(model: EffectRecognizer, epoch: int) -> dict:
         logits = predict(model, clips, validation)[1]
         return validation_scores(logits, clips.labels[validation]) | {"logits": logits}
 
-    steppers = optimisers(trained, model.head, recipe.rates)
+    with_head = model.head if dense is None else torch.nn.ModuleList([model.head, dense.line])
+    steppers = optimisers(trained, with_head, recipe.rates)
     steps = recipe.epochs * per_epoch
     plan = loop.Plan(
         steps=steps,
@@ -361,12 +377,41 @@ def training_of(
     )
     schedules = [warm_cosine(one, steps, recipe.warmup) for one in steppers]
     task = loop.Task(model, examples, loss, steppers, schedules, evaluate)
+    task.also = {} if dense is None else {"line": dense.line}
     if recipe.average:
         smooth = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
         average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=smooth)
         task.after, task.kept = lambda step: average.update_parameters(model), average.module
-        task.also = {"average": average}
+        task.also |= {"average": average}
     return task, plan
+
+
+def hearing(
+    clips: Dataset | EncodedClips, recipe: Recipe, per_epoch: int, beside: Beside, partner: Callable
+) -> Callable[[np.ndarray, int, torch.device], tuple[torch.Tensor, torch.Tensor, np.ndarray]]:
+    """A function of rows, step and device: excerpts, what to say of them, and where each begins.
+
+    That is a share of its clip. partner: see `partners`.
+    """
+    wanted = clips.labels if beside.targets is None else beside.targets
+    whole = clips.stored()[0][0].shape[-1]
+    length = round(recipe.share * whole)
+
+    def hear(part: np.ndarray, step: int, device: torch.device):
+        key = (recipe.seed, "excerpt", step // per_epoch + 1)
+        x = excerpts(clips, part, length, key, device)
+        y = torch.from_numpy(wanted[part]).to(device)
+        if recipe.mixed:
+            other = partner(part, "mixed", step)
+            share = generator_for(recipe.seed, "share", step).beta(0.4, 0.4, len(part))
+            share = torch.from_numpy(share.astype(np.float32)).to(device)
+            x = mixed(x, excerpts(clips, other, length, key, device, part), share)
+            y = mixed(y, torch.from_numpy(wanted[other]).to(device), share)
+        x = variation.as_recorded_otherwise(x) if recipe.varied else x
+        begins = starts(clips, part, length, key) / whole if recipe.dense else np.zeros(len(part))
+        return x, y, begins
+
+    return hear
 
 
 def trained_parameters(encoder: Encoder, part: str) -> list[torch.nn.Parameter]:
@@ -383,11 +428,13 @@ def excerpts(
     length: int,
     key: tuple,
     device: torch.device | str = "cpu",
+    drawn: np.ndarray | None = None,
 ) -> torch.Tensor:
     """(rows, ..., length) of clips, on `device`; 0: whole.
 
     Each is begun where its own generator says, whose key begins with `key`, and taken as it is
-    or as it might have been recorded otherwise, where clips have both.
+    or as it might have been recorded otherwise, where clips have both. drawn: rows whose generators
+    say it instead.
     """
     stored, scale = clips.stored()
     there = [features.on_gpu(one, device) for one in stored]
@@ -396,13 +443,21 @@ def excerpts(
     length = length if 0 < length < whole else whole
     spare = whole - length
     parts = []
-    for row in rows:
-        rng = generator_for(*key, int(row))
+    for row, one in zip(rows, rows if drawn is None else drawn, strict=True):
+        rng = generator_for(*key, int(one))
         start = rng.integers(spare + 1) if spare else 0
         source = sources[int(rng.integers(len(sources))) if len(sources) > 1 else 0]
         parts.append(source[row, ..., start : start + length])
     joined = torch.stack(parts) if on_gpu else torch.from_numpy(np.stack(parts))
     return joined.to(device).float() * scale
+
+
+def starts(clips: Dataset | EncodedClips, rows: np.ndarray, length: int, key: tuple) -> np.ndarray:
+    """(rows,) where `excerpts` begins each."""
+    spare = clips.stored()[0][0].shape[-1] - length
+    if length <= 0 or spare <= 0:
+        return np.zeros(len(rows), int)
+    return np.array([generator_for(*key, int(row)).integers(spare + 1) for row in rows])
 
 
 def finetune_both(

@@ -18,7 +18,7 @@ from ..core.errors import PaperError
 from ..core.random import generator_for
 from ..sound.dataset import Dataset
 from . import peers
-from .finetune import early_head, finetune, half_way, head_data, upper_half
+from .finetune import Beside, early_head, finetune, half_way, head_data, upper_half
 from .head import Head, train_head
 from .model import EffectRecognizer, released
 
@@ -66,6 +66,9 @@ LIFTS: dict[str, tuple[Changes, Changes]] = {
     "averaged weights": ({}, {"average": 0.998}),
     "recorded otherwise": ({"upper_draws": 1}, {}),
     "soft labels of the CNN": ({}, {}),
+    "the CNN's frames": ({}, {"dense": 1.0}),
+    "mixed with another chain": ({}, {"mixed": True}),
+    "pairs of one slice": ({}, {"pairs": True}),
 }
 
 
@@ -97,14 +100,20 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     heads = {seed: _head(base, data, rows, "converged", seed) for seed in every}
     drawn, start = replace(base, upper_draws=1), _start(base, heads[profile.seed])
     half_way(drawn, data, start, rows[0])  # (once for all, on all cores)
-    soft = (data.labels + _taught(profile, data)) / 2
+    given = {
+        "soft labels of the CNN": Beside(targets=(data.labels + _taught(profile, data)) / 2),
+        "the CNN's frames": Beside(frames=_frames(profile, data, rows[0])),
+    }
+    slices = data.index.groupby(["recording", "slice"], sort=False).ngroup().to_numpy()
     jobs, names = [], []
     for i, (name, (changes, others)) in enumerate(LIFTS.items()):
         epochs = profile.lift_epochs * others.get("epochs", 1)
-        run, targets = replace(base, **changes), soft if name.startswith("soft") else None
+        run, beside = replace(base, **changes), given.get(name, Beside())
+        if others.get("mixed") or others.get("pairs"):
+            beside = Beside(slices=slices)
         for seed in every:
             recipe = upper_half(run, **others | {"epochs": epochs, "seed": seed})
-            job = (run, data.folder, recipe, heads[seed], f"lifts/{i}_{seed}", rows, targets)
+            job = (run, data.folder, recipe, heads[seed], f"lifts/{i}_{seed}", rows, beside)
             jobs.append(joblib.delayed(_lifted)(*job))
             names.append((name, seed))
     curves = joblib.Parallel(machine.cores())(jobs)
@@ -112,18 +121,37 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def _lifted(run: Profile, folder: Path, recipe, head, name: str, rows, targets) -> pd.DataFrame:
-    return finetune(run, Dataset(folder), recipe, _start(run, head), name, rows, targets)[1]
+def _lifted(run: Profile, folder: Path, recipe, head, name: str, rows, beside) -> pd.DataFrame:
+    return finetune(run, Dataset(folder), recipe, _start(run, head), name, rows, beside)[1]
 
 
 def _taught(profile: Profile, data: Dataset) -> np.ndarray:
     """(clips, 13) what the released CNN says about the training clips; 0 for the others."""
+    said, train = np.zeros_like(data.labels), data.rows("train")
+    said[train] = torch.sigmoid(peers.logits_of(_teacher(), data, train)).numpy()
+    return said
+
+
+def _frames(profile: Profile, data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """(rows, moments, 384) float16: what the released CNN makes of these clips at each moment.
+
+    Before its mean over time; each feature standardised over all of them.
+    """
+    teacher, found = _teacher(), []
+    with torch.inference_mode():
+        for row in rows:
+            picture = teacher.mel.lower(torch.from_numpy(data.clips([row])))[:, None]
+            found.append(teacher.blocks(picture).flatten(1, 2)[0].T.numpy())
+    frames = np.stack(found)
+    frames = (frames - frames.mean((0, 1))) / (frames.std((0, 1)) + 1e-6)
+    return frames.astype(np.float16)
+
+
+def _teacher() -> peers.MelRecognizer:
     found = released("cnn", peers.MelRecognizer)
     if found is None:
         raise PaperError("data/weights/cnn is missing: git checkout data/weights brings it back.")
-    said, train = np.zeros_like(data.labels), data.rows("train")
-    said[train] = torch.sigmoid(peers.logits_of(found[0], data, train)).numpy()
-    return said
+    return found[0]
 
 
 def _start(run: Profile, head: Head) -> EffectRecognizer:
