@@ -52,9 +52,9 @@ def findings() -> str:
    small network reach {own.logmel:.2f}. In `full`, whose recordings vary more, they reach
    {full.logmel:.2f}: {there}.
 3. **Rendered data sets give labels away.** From the first 16 milliseconds of a clip alone,
-   overdrive is recognised with an F1 of {opening["at once", "at once"]:.2f} where SoX starts with
-   the clip, and {opening["settled", "settled"]:.2f} where SoX had been running before, as in the
-   data sets of this repository.
+   overdrive is recognised with an F1 of {opening["at once", "at once"]:.2f} where SoX, the program
+   that applies the effects, starts with the clip, and {opening["settled", "settled"]:.2f} where it
+   had been running before, as in the data sets of this repository.
 4. **Of {ledger.sum()} numbers** in the paper and in a review of its codec, code reproduces
    {ledger[claims.REPRODUCED]}; {ledger[claims.DIFFERS]} differ, {ledger[claims.INCONSISTENT]}
    contradict another number in the same text, {ledger[claims.OPEN]} cannot be checked here
