@@ -540,7 +540,8 @@ def experiments(table: pd.DataFrame) -> plt.Figure:
             face = color if resolved else "white"
             axis.plot(one.gain, y, marker=marker, ms=8, color=color, mfc=face)
             ways = [PLANS.get(w, w) for w in dict.fromkeys((one.learned, one.judged))]
-            labels.append(f"{CHANGED[one.experiment]} {' → '.join(ways)}")
+            what = CHANGED.get(one.experiment, f"{one.experiment}:")  # (a reader's own)
+            labels.append(f"{what} {' → '.join(ways)}")
             if one.features != "logmel":
                 labels[-1] += f" ({name})"
         axis.set_yticks(range(len(rows)), labels)
