@@ -19,7 +19,7 @@ import yaml
 from matplotlib import pyplot as plt
 
 from paper_lib import PaperError
-from paper_lib.app import notebooks
+from paper_lib.app import notebooks, publish
 from paper_lib.core import config, machine, manifest, paths, stages, verify
 from paper_lib.report import findings, writer
 from paper_lib.sound import audio
@@ -279,6 +279,23 @@ def test_every_published_artefact_is_in_its_manifest_and_unaltered():
             assert {f"{name}.csv", f"{name}.md"} <= set(entries)
         for name in ("figure_1_training", "figure_2_tsne"):
             assert {f"{name}.csv", f"{name}.png", f"{name}.svg"} <= set(entries)
+
+
+def test_publishing_keeps_what_this_machine_cannot_make(tmp_path):
+    """A table of plugins stays where they are not installed; another table that is gone, goes."""
+    optional, gone, other = "table_ladspa.csv", "table_old.csv", "table_of_another.csv"
+    entries = {n: {"notebook": "11", "sha256": ""} for n in (optional, gone)}
+    entries[other] = {"notebook": "12", "sha256": ""}
+    for folder, artefacts in (("run", {}), ("reference", entries)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "manifest.json").write_text(json.dumps({"artefacts": artefacts}))
+        for name in artefacts:
+            (tmp_path / folder / name).write_text("x")
+    publish._copy(tmp_path / "run", tmp_path / "reference", {"11"})
+    left = json.loads((tmp_path / "reference" / "manifest.json").read_text())["artefacts"]
+    assert set(left) == {optional, other}
+    assert all((tmp_path / "reference" / name).exists() for name in left)
+    assert not (tmp_path / "reference" / gone).exists()
 
 
 def test_git_tracks_nothing_that_a_run_writes():

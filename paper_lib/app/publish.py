@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from torch import nn
 
-from ..core import manifest, paths
+from ..core import manifest, paths, verify
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..evaluation import scores
@@ -52,11 +52,18 @@ def publish(profile: Profile, part: str = "all", only: str = "") -> None:
 
 
 def _copy(source: paths.Path, target: paths.Path, books: set[str]) -> None:
-    """The artefacts of these notebooks to the reference, whose others stay."""
+    """The artefacts of these notebooks to the reference, whose others stay.
+
+    So do those that hang on what this machine need not have, where this run has none.
+    """
     run = json.loads((source / "manifest.json").read_text())
     old = json.loads((target / "manifest.json").read_text()) if target.exists() else None
     kept = old["artefacts"] if old else {}
-    kept = {name: a for name, a in kept.items() if a["notebook"] not in books}
+    kept = {
+        name: a
+        for name, a in kept.items()
+        if a["notebook"] not in books or (name in verify.OPTIONAL and name not in run["artefacts"])
+    }
     new = {name: a for name, a in run["artefacts"].items() if a["notebook"] in books}
     if missing := [name for name in new if not (source / name).exists()]:
         raise PaperError(f"{source / missing[0]} is missing: run its notebook again.")
