@@ -63,7 +63,8 @@ check: setup-test lint
 lint:
 	@$(BIN)/ruff format --check -q . || (echo "run make format"; exit 1)
 	@$(BIN)/ruff check -q .
-	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }; echo "$$said" | tail -n 4
+	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }; \
+		echo "$$said" | tail -n 4
 	@$(BIN)/mypy
 
 format: setup-test

@@ -101,6 +101,8 @@ def examples(profile: Profile, data: Dataset, effect: str) -> Examples:
     rows = np.concatenate(list(drawn.values()))
     inputs = {"dataset": data.content, "rows": stages.array_digest(rows)}
     inputs["weights"] = features.stage(profile, data, "frozen").inputs["weights"]
+    if NEW[effect].__module__ != __name__:  # (a reader's own, which may change under its name)
+        inputs["made"] = stages.array_digest(put_on(data.clips(rows[:1]), effect))
     folder = paths.data(profile.profile) / "few" / training.slug(effect)
     made = stages.Stage("few", folder, {"effect": effect}, inputs, threads=1)
     with made.opened() as work:

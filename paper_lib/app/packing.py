@@ -116,7 +116,12 @@ def _extract(stream: BinaryIO, work: Path, source: str) -> dict:
             content = archive.extractfile(entry)
             parts = Path(entry.name).parts
             inside = len(parts) > 1 and parts[0] in ("data", "figures") and ".." not in parts
-            safe = inside and entry.name in about["files"] and not entry.name.endswith(PICKLES)
+            safe = inside and entry.name in about["files"]
+            if entry.name.endswith(PICKLES):
+                raise PaperError(
+                    f"{source} holds a pickle ({entry.name}), which runs code when it is loaded: "
+                    "pack that run again with the present version."
+                )
             if content is None or not safe:
                 raise PaperError(f"{source} is damaged: it lists no file {entry.name}.")
             (work / entry.name).parent.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ def _rank(rank: int, word: str, least: float, most: float) -> Claim:
         return (
             holds(least <= share < most),
             f"on attention: {share:.0%} of full fine-tuning's gain (taken as {word.split()[0]}: "
-            f"from {least:.0%}{f' to {most:.0%}' if np.isfinite(most) else ''})",
+            f"from {least:.0%})",
         )
 
     return check

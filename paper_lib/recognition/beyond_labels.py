@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..core import machine
+from ..core.errors import PaperError
 from ..core.random import generator_for
 from .features import pool, time_statistics
 from .model import EffectRecognizer
@@ -21,6 +23,16 @@ class Beside:
     targets: np.ndarray | None = None  # (clips, 13), to learn instead of the labels
     slices: np.ndarray | None = None  # (clips,) of which slice each is a rendering (mixed, pairs)
     frames: np.ndarray | None = None  # (training clips, moments, features) to say (dense)
+
+
+def check(mixed: bool, pairs: bool, dense: float, beside: Beside, accumulation: int) -> None:
+    """`PaperError` where what a recipe asks for is not given, or cannot be had."""
+    if dense and beside.frames is None:
+        raise PaperError("a dense training needs the frames that are to be said.")
+    if (mixed or pairs) and beside.slices is None:
+        raise PaperError("to mix or pair clips it has to be known of which slice each is.")
+    if (mixed or dense) and (machine.processes() > 1 or accumulation > 1):
+        raise PaperError("a mixed or dense training wants one process and whole batches.")
 
 
 def mixed(one: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -54,7 +66,9 @@ class Dense:
         self.place = {int(row): i for i, row in enumerate(train)}
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.line = torch.nn.Linear(model.network["feature_dim"], frames.shape[-1])
+            line = torch.nn.Linear(model.network["feature_dim"], frames.shape[-1])
+        # (at once where the model will be: a checkpoint brings its optimiser's state there)
+        self.line = line.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(
         self, x: torch.Tensor, rows: np.ndarray, begins: np.ndarray, share: float
@@ -70,4 +84,4 @@ class Dense:
         own = np.array([self.place[int(row)] for row in rows])
         wanted = self.frames[own[:, None], moments.clip(max=self.frames.shape[1] - 1)]
         target = torch.from_numpy(wanted.astype(np.float32)).to(x.device)
-        return logits, F.mse_loss(self.line.to(x.device)(states), target)
+        return logits, F.mse_loss(self.line(states), target)

@@ -20,7 +20,7 @@ from ..core.config import Profile
 from ..core.random import generator_for, seed_for
 from ..sound import variation
 from ..sound.dataset import Dataset
-from . import features
+from . import beyond_labels, features
 from .beyond_labels import Beside, Dense, mixed, partners
 from .features import EncodedClips
 from .head import Examples, Head, bce, load_head, train_head, validation_scores
@@ -60,11 +60,12 @@ class Recipe:
 def end_to_end(profile: Profile, **changes) -> Recipe:
     """The profile's end-to-end training (Eq. 5), with `changes` on top."""
     muon, decay = profile.finetune_optimiser == "muon", profile.weight_decay
+    epochs = changes.get("epochs", profile.finetune_epochs)
     recipe = Recipe(
         rates=Rates(
             profile.encoder_rate, profile.finetune_head_rate, muon, 0.98 if muon else 0.999, decay
         ),
-        epochs=profile.finetune_epochs,
+        epochs=epochs,
         batch=profile.finetune_batch,
         accumulation=profile.accumulation,
         clips=profile.finetune_clips,
@@ -72,7 +73,7 @@ def end_to_end(profile: Profile, **changes) -> Recipe:
         share=profile.finetune_seconds / profile.slice_seconds,
         varied=profile.finetune_varied,
         patience=profile.finetune_patience,
-        evaluate_every=1 if profile.finetune_patience else max(2, profile.finetune_epochs // 12),
+        evaluate_every=1 if profile.finetune_patience else max(2, epochs // 12),
         warmup=profile.warmup,
         precision=profile.mixed_precision,
         seed=profile.seed,
@@ -329,6 +330,7 @@ def training_of(
     train, validation = rows
     heard = min(recipe.clips or len(train), len(train))
     accumulation = max(1, min(recipe.accumulation, heard // recipe.batch))
+    beyond_labels.check(recipe.mixed, recipe.pairs, recipe.dense, beside, accumulation)
     partner = partners(beside.slices, train, recipe.seed)
     heard, per_step = (n // (1 + recipe.pairs) for n in (heard, recipe.batch * accumulation))
     drawn, per_epoch = loop.shuffled(train, per_step, recipe.seed, "finetune", heard=heard)

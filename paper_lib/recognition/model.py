@@ -80,7 +80,7 @@ class EffectRecognizer(
 
 def load(folder: Path, kind: Any = EffectRecognizer) -> Any:
     """A saved recognizer of this `kind` (a class of this package), in eval mode."""
-    if not (Path(folder) / "model.safetensors").exists():
+    if not all((Path(folder) / name).exists() for name in ("config.json", "model.safetensors")):
         raise PaperError(f"no recognizer in {folder}: paper reproduce makes one.")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from

@@ -100,17 +100,17 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     heads = {seed: _head(base, data, rows, "converged", seed) for seed in every}
     drawn, start = replace(base, upper_draws=1), _start(base, heads[profile.seed])
     half_way(drawn, data, start, rows[0])  # (once for all, on all cores)
-    given = {
-        "soft labels of the CNN": Beside(targets=(data.labels + _taught(profile, data)) / 2),
-        "the CNN's frames": Beside(frames=_frames(profile, data, rows[0])),
-    }
+    soft = Beside(targets=(data.labels + _taught(profile, data)) / 2)
+    frames = _frames(profile, data, rows[0])
     slices = data.index.groupby(["recording", "slice"], sort=False).ngroup().to_numpy()
     jobs, names = [], []
     for i, (name, (changes, others)) in enumerate(LIFTS.items()):
         epochs = profile.lift_epochs * others.get("epochs", 1)
-        run, beside = replace(base, **changes), given.get(name, Beside())
+        run, beside = replace(base, **changes), soft if name.startswith("soft") else Beside()
+        if others.get("dense"):
+            beside = replace(beside, frames=frames)
         if others.get("mixed") or others.get("pairs"):
-            beside = Beside(slices=slices)
+            beside = replace(beside, slices=slices)
         for seed in every:
             recipe = upper_half(run, **others | {"epochs": epochs, "seed": seed})
             job = (run, data.folder, recipe, heads[seed], f"lifts/{i}_{seed}", rows, beside)
