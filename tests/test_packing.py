@@ -85,6 +85,13 @@ def test_what_is_damaged_is_refused_and_leaves_nothing(packed, tmp_path, capsys)
         packing.pack("full", tmp_path / "none.tar.gz")
 
 
+def test_a_folder_is_no_file_to_write(tmp_path, capsys):
+    """Said before any work: there is no run to pack, and no recognizer of this name."""
+    for command in (["pack", str(tmp_path)], ["export", str(tmp_path), "--model", "nowhere"]):
+        assert main(command) == 1
+        assert "is a folder: name a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", ["data/../../outside", "{}/outside", "outside", "data/a.joblib"])
 def test_a_member_that_climbs_out_or_is_a_pickle_is_refused(packed, tmp_path, where):
     evil, where = tmp_path / "evil.tar.gz", where.format(tmp_path)

@@ -312,14 +312,12 @@ def verify(args) -> int:
 def render(args) -> None:
     import soundfile
 
-    from ..core import config
+    from ..core import config, paths
     from ..sound import audio, rendering
 
     if not Path(args.input).exists():
         raise PaperError(f"{args.input}: there is no such audio file.")
-    target = Path(args.output)
-    if target.is_dir():
-        raise PaperError(f"{target} is a folder: name a file.")
+    target = paths.to_write(args.output)
     if target.exists() and target.samefile(args.input):
         raise PaperError(f"{args.output} is the input itself: give the result another name.")
     try:
@@ -470,10 +468,12 @@ def adapt(args) -> None:
 
 
 def export(args) -> None:
+    from ..core import paths
     from ..recognition.export import to_onnx
 
+    target = paths.to_write(args.output)
     model, thresholds = _recognizer(args)
-    difference = to_onnx(model, Path(args.output), thresholds)
+    difference = to_onnx(model, target, thresholds)
     print(f"{args.output}: probabilities within {difference:.1e} of the original's")
 
 

@@ -33,6 +33,7 @@ def pack(profile: str, target: Path) -> str:
     Raises:
         PaperError: there is no such run.
     """
+    paths.to_write(target)
     home, drawn = paths.data(profile), paths.figures(profile)
     folders = [home / stage for stage in stages.finished(profile)]
     if not folders:
@@ -43,8 +44,6 @@ def pack(profile: str, target: Path) -> str:
     files = {name: p for name, p in sorted(found.items()) if p.is_file() and _kept(p)}
     sums = {name: stages.digest(p) for name, p in tqdm(files.items(), desc="hashing")}
     about = {"profile": profile, "versions": manifest.versions(), "files": sums}
-    if target.is_dir():
-        raise PaperError(f"{target} is a folder: name a file.")
     partial = target.with_name(target.name + ".partial")
     with tarfile.open(partial, "w:gz", compresslevel=1) as archive:
         text = json.dumps(about, indent=1, sort_keys=True).encode()

@@ -116,9 +116,8 @@ class FineTuning:
     upper_seconds: NotNegative = 1.5  # of a clip in a step, drawn anew each epoch (0: all of it)
     upper_batch: Positive = 16
     upper_epochs: Count = 20
-    upper_draws: Annotated[int, Field(ge=0, le=4)] = (
-        0  # of each training clip as it might have been recorded otherwise
-    )
+    # of each training clip as it might have been recorded otherwise
+    upper_draws: Annotated[int, Field(ge=0, le=4)] = 0
     # whole_first: end to end, and then the upper half, on what the lower has become
     finetune_order: Literal["upper_first", "whole_first"] = "upper_first"
     finetune_optimiser: Literal["adamw", "muon"] = "adamw"  # then end to end

@@ -100,6 +100,13 @@ def new_array(path: Path, dtype, shape: tuple[int, ...]) -> None:
     os.replace(beside, path)
 
 
+def to_write(path: Path | str) -> Path:
+    """A file that is to be written; `PaperError`, before any work, where a folder has its name."""
+    if Path(path).is_dir():
+        raise PaperError(f"{path} is a folder: name a file.")
+    return Path(path)
+
+
 def write_beside(path: Path, data: bytes | str) -> None:
     """Write a whole file or none: to a neighbour first, then rename."""
     path = Path(path)

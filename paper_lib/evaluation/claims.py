@@ -741,6 +741,11 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
     return pd.concat(parts, ignore_index=True)
 
 
+def surely(lo, hi) -> str:
+    """The verdict on "each of these is above 0", by the ends of their intervals."""
+    return REPRODUCED if min(lo) > 0 else DIFFERS if min(hi) < 0 else OPEN
+
+
 def holds(good: bool) -> str:
     """The verdict on a statement that can only be true or not."""
     return REPRODUCED if good else DIFFERS

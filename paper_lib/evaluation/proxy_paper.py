@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from .claims import DIFFERS, INCONSISTENT, OPEN, REPRODUCED, Claim, Finding, claim, holds, judged
+from .claims import INCONSISTENT, OPEN, REPRODUCED, Claim, Finding, claim, holds, judged, surely
 
 # Table 1: numbers, switches, choices
 PARAMETERS = {"Dexed": (92, 0, 8), "Diva": (100, 22, 51), "TAL-NM": (48, 3, 8)}
@@ -197,8 +197,7 @@ def _falling(apart: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
     """The verdict on "the first of each pair has more": by intervals (one, other, more, lo, hi)."""
     ends = {(r.other, r.one): (r.lo, r.hi) for r in apart.itertuples()}
     ends |= {(one, other): (-hi, -lo) for (other, one), (lo, hi) in ends.items()}
-    low, high = zip(*(ends[pair] for pair in pairs), strict=True)
-    return REPRODUCED if min(low) > 0 else DIFFERS if min(high) < 0 else OPEN
+    return surely(*zip(*(ends[pair] for pair in pairs), strict=True))
 
 
 def _told(scores: pd.Series) -> str:
@@ -328,9 +327,7 @@ def _by_ear(domain: str, where: str) -> Claim:
             f"lower in {better['Mix']} (Mix) and {better['Switch']} (Switch) of 4; mSTFT by "
             + ", ".join(f"{r.less:+.3f} ({r.lo:+.3f} to {r.hi:+.3f})" for r in gain.itertuples())
         )
-        if (gain.lo > 0).all():
-            return REPRODUCED, words
-        return (DIFFERS if (gain.hi < 0).any() else OPEN), words
+        return surely(gain.lo, gain.hi), words
 
     return check
 

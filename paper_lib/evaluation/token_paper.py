@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 import pandas as pd
 from scipy import stats
 
-from .claims import DIFFERS, INCONSISTENT, OPEN, REPRODUCED, Claim, Finding, claim, holds, judged
+from .claims import (
+    DIFFERS,
+    INCONSISTENT,
+    OPEN,
+    REPRODUCED,
+    Claim,
+    Finding,
+    claim,
+    holds,
+    judged,
+    surely,
+)
 
 # Table 1: accuracy (%) at 1.5 and at 12 kbps
 ACCURACY = {
@@ -128,9 +139,7 @@ def _told(part: pd.DataFrame) -> str:
 
 @claim("tokens_here", "Section 3", "fine-tuning outperforms scratch, on our own clips", "intervals")
 def _here(s: Stated, m: Measured) -> Finding:
-    if (m.gains.lo > 0).all():
-        return REPRODUCED, _told(m.gains)
-    return (DIFFERS if (m.gains.hi < 0).any() else OPEN), _told(m.gains)
+    return surely(m.gains.lo, m.gains.hi), _told(m.gains)
 
 
 @claim(
@@ -230,9 +239,7 @@ def _advantage(s: Stated, m: Measured) -> Finding:
 def _masked(s: Stated, m: Measured) -> Finding:
     simple = m.masked[m.masked.other.isin(("bigram", "both neighbours", "linear reader"))]
     told = (f"{r.other} {r.bits:+.3f} ({r.lo:+.3f} to {r.hi:+.3f})" for r in simple.itertuples())
-    sure, against = bool((simple.hi < 0).all()), bool((simple.lo > 0).any())
-    verdict = holds(sure) if sure or against else OPEN
-    return verdict, f"bits beside {'; '.join(told)}"
+    return surely(-simple.hi, -simple.lo), f"bits beside {'; '.join(told)}"
 
 
 @claim(

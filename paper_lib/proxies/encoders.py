@@ -485,8 +485,15 @@ def difference(
     first, second = (
         judge(profile, data, trainings_of(profile, name), kind).by_sound for name in (one, other)
     )
-    gap = second - first
-    return float(np.nanmean(gap)), *ends(profile, gap)
+    found = more(profile, first, second)
+    return found["more"], found["lo"], found["hi"]
+
+
+def more(profile: Profile, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """By how much `other` has more than `one`, both (trainings, each): mean; lo, hi, paired."""
+    gap = other - one
+    lo, hi = ends(profile, gap)
+    return {"more": float(np.nanmean(gap)), "lo": lo, "hi": hi}
 
 
 def apart(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
@@ -495,10 +502,8 @@ def apart(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
     for kind in data:
         said = {n: judge(profile, data, trainings_of(profile, n), kind).by_sound for n in NAMES}
         for one, other in combinations(NAMES, 2):
-            gap = said[other] - said[one]
-            lo, hi = ends(profile, gap)
             row = {"presets": kind, "one": one, "other": other}
-            rows.append(row | {"more": float(np.nanmean(gap)), "lo": lo, "hi": hi})
+            rows.append(row | more(profile, said[one], said[other]))
     return pd.DataFrame(rows)
 
 

@@ -503,10 +503,9 @@ def apart(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
     part, rows = each[each.domain == "amsynth"], []
     for column in ("num_l1", "cat_acc"):
         for one, other in combinations(("PLoss", "Mix", "Switch"), 2):
-            gap = by_seed(part, other, column) - by_seed(part, one, column)
-            lo, hi = encoders.ends(profile, gap)
+            both = (by_seed(part, name, column) for name in (one, other))
             row = {"column": column, "one": one, "other": other}
-            rows.append(row | {"more": gap.mean(), "lo": lo, "hi": hi})
+            rows.append(row | encoders.more(profile, *both))
     return pd.DataFrame(rows)
 
 

@@ -345,9 +345,8 @@ def training_of(
         parameter.requires_grad_(recipe.rates.encoder > 0)
     hear = hearing(clips, recipe, per_epoch, beside, partner)
     answers = graphs.by_graph(model) if accumulation == 1 else model
-    dense = None
-    if recipe.dense and beside.frames is not None:
-        dense = Dense(model, beside.frames, train)
+    say = beside.frames if recipe.dense else None
+    dense = None if say is None else Dense(model, say, train)
 
     def loss(model: torch.nn.Module, part: np.ndarray, step: int) -> torch.Tensor:
         x, y, begins = hear(part, step, next(model.parameters()).device)

@@ -100,8 +100,8 @@ def lift(profile: Profile, data: Dataset, seeds: int = 3) -> pd.DataFrame:
     heads = {seed: _head(base, data, rows, "converged", seed) for seed in every}
     drawn, start = replace(base, upper_draws=1), _start(base, heads[profile.seed])
     half_way(drawn, data, start, rows[0])  # (once for all, on all cores)
-    soft = Beside(targets=(data.labels + _taught(profile, data)) / 2)
-    frames = _frames(profile, data, rows[0])
+    soft = Beside(targets=(data.labels + _taught(data)) / 2)
+    frames = _frames(data, rows[0])
     slices = data.index.groupby(["recording", "slice"], sort=False).ngroup().to_numpy()
     jobs, names = [], []
     for i, (name, (changes, others)) in enumerate(LIFTS.items()):
@@ -125,14 +125,14 @@ def _lifted(run: Profile, folder: Path, recipe, head, name: str, rows, beside) -
     return finetune(run, Dataset(folder), recipe, _start(run, head), name, rows, beside)[1]
 
 
-def _taught(profile: Profile, data: Dataset) -> np.ndarray:
+def _taught(data: Dataset) -> np.ndarray:
     """(clips, 13) what the released CNN says about the training clips; 0 for the others."""
     said, train = np.zeros_like(data.labels), data.rows("train")
     said[train] = torch.sigmoid(peers.logits_of(_teacher(), data, train)).numpy()
     return said
 
 
-def _frames(profile: Profile, data: Dataset, rows: np.ndarray) -> np.ndarray:
+def _frames(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """(rows, moments, 384) float16: what the released CNN makes of these clips at each moment.
 
     Before its mean over time; each feature standardised over all of them.

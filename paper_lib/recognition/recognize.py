@@ -113,9 +113,8 @@ def stream(
     held, first = np.zeros(0, np.float32), True
     while True:
         data = sound.readframes(length - len(held))
-        data = data[
-            : len(data) - len(data) % (width * channels)
-        ]  # (the pipe may stop amid a frame)
+        # (the pipe may stop amid a frame)
+        data = data[: len(data) - len(data) % (width * channels)]
         fresh = audio.to_float(np.frombuffer(data, "<i2").reshape(-1, channels)).mean(1)
         held = np.concatenate([held, fresh])
         if not len(held) or not (first or 2 * len(held) >= length):  # (as in `windows`)
