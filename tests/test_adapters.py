@@ -16,7 +16,7 @@ from paper_lib.adapters.forgetting import Trial
 from paper_lib.adapters.methods import ALL, ATTENTION, BLOCK, METHODS, Method
 from paper_lib.codec import encoder, l3ac, reconstruction
 from paper_lib.core import config
-from paper_lib.evaluation import guide
+from paper_lib.evaluation import guide, intervals
 from paper_lib.recognition import features
 from paper_lib.recognition.head import Head
 from paper_lib.recognition.model import EffectRecognizer
@@ -275,24 +275,45 @@ def test_a_trial_with_a_prior_stays_nearer_to_what_it_was(small):
     assert 0 < distances["prior 100"] < 0.7 * distances["the recipe"]
 
 
-def test_the_guide_s_ledger_tells_right_from_wrong():
+def paired(values: dict[str, float], spread: float) -> intervals.Paired:
+    """Scores whose resamples lie `spread` about them, each system's on its own."""
+    rng = np.random.default_rng(0)
+    return intervals.Paired(
+        values, {n: v + spread * rng.normal(size=500) for n, v in values.items()}
+    )
+
+
+def guide_ledger(methods: list[float], spread: float) -> pd.Series:
     names = ["head only", "full, Muon", *(f"LoRA attention {r}" for r in (4, 16, 128))]
-    scores = pd.DataFrame({"macro_f1": [0.5, 0.7, 0.52, 0.62, 0.69]}, index=names)
-    trials = ["the recipe", *guide.Guide().mitigations, "prior 10"]
-    left = pd.DataFrame({"kept guitar": 0.5, "macro_f1": 0.7}, index=[*names, *trials])
-    left.loc["prior 10", "kept guitar"] = 0.95
-    left.loc["weight decay 0.1", "kept guitar"] = 0.6
-    wrong = ["the recipe", "rate ten times too high", "twice as long", "one style alone"]
-    pitfalls = pd.DataFrame({"macro_f1": [0.7, 0.3, 0.8, 0.5, 0.1], "other styles": 0.4},
-                            index=[*wrong, "labels too generic"])  # fmt: skip
-    table = guide.ledger(guide.Measured(scores, left, pitfalls)).set_index("id").verdict
+    wrong = {"the recipe": 0.7, "rate ten times too high": 0.3, "twice as long": 0.8,
+             "one style alone": 0.5, "labels too generic": 0.1}  # fmt: skip
+    trials = dict.fromkeys([*guide.Guide().mitigations, "prior 10"], 0.7) | wrong
+    left = dict.fromkeys([*names, *trials], 10.0) | {"untrained": 15.0, "pretrained": 5.0}
+    left |= {"prior 10": 5.4, "weight decay 0.1": 9.0}  # (kept: 96 % and 60 %, the recipe: half)
+    measured = guide.Measured(
+        paired(dict(zip(names, methods, strict=True)), spread), paired(trials, spread),
+        paired(dict.fromkeys(wrong, 0.4), spread), paired(left, spread), "prior 10",
+    )  # fmt: skip
+    return guide.ledger(measured).set_index("id").verdict
+
+
+def test_the_guide_s_ledger_tells_right_from_wrong():
+    table = guide_ledger([0.5, 0.7, 0.52, 0.62, 0.69], 1e-3)
     right = {"guide_savings", "guide_memory", "guide_rank_4", "guide_rank_16", "guide_rank_128",
              "guide_ranks", "guide_prior", "guide_weight_decay_0.1", "guide_rate",
              "guide_generic"}  # fmt: skip
     assert len(table) >= 16 and set(table.index[table == "reproduced"]) == right
-    scores.loc["full, Muon"] = 0.4  # (too few steps: there is no gain of which to have a share)
-    table = guide.ledger(guide.Measured(scores, left, pitfalls)).set_index("id").verdict
-    assert set(table[table.index.str.startswith("guide_rank")]) == {"not checkable here"}
+    assert table["guide_long"] == "differs" and table["guide_diverse"] == "not checkable here"
+
+
+def test_the_guide_s_ledger_judges_no_difference_within_its_interval():
+    ranks = ["guide_rank_4", "guide_rank_16", "guide_rank_128"]
+    no_gain = guide_ledger([0.5, 0.4, 0.52, 0.62, 0.69], 1e-3)
+    assert set(no_gain[ranks]) == {"not checkable here"}
+    vague = guide_ledger([0.5, 0.7, 0.52, 0.62, 0.69], 0.5)
+    assert set(vague.drop(["guide_savings", "guide_memory", "guide_prior"])) <= {
+        "not checkable here"
+    }
 
 
 def test_models_are_judged_by_as_many_clips_of_every_recording_drawn_once():

@@ -157,6 +157,19 @@ def test_the_paired_gain_is_sharper_than_two_intervals():
     assert gain["hi"] - gain["lo"] < single[1] - single[0]
 
 
+def test_paired_scores_are_those_of_each_and_a_system_is_as_good_as_itself():
+    rng = np.random.default_rng(0)
+    truth, recordings = (rng.random((120, 13)) < 0.4).astype(int), np.repeat(np.arange(12), 10)
+    said = {"one": truth ^ (rng.random((3, 120, 13)) < 0.1), "other": 1 - truth}
+    both = intervals.macro_f1(truth, said, recordings, 300, 0)
+    own = intervals.intervals(truth, said["one"], recordings, 300, 0)["macro_f1"]
+    assert both.of((1, "one"))[1:] == pytest.approx(tuple(own))
+    assert both.more("one", "one") == (0, 0, 0)
+    assert both.of((2, "one"), (-1, "other"))[0] == pytest.approx(2 * both.value["one"])
+    lengths = intervals.means({"a": np.arange(5.0), "b": np.arange(5.0) + 1}, 300, 0)
+    assert lengths.more("b", "a") == pytest.approx((1, 1, 1))
+
+
 def test_intervals_hold_the_training_seeds():
     """Two trainings that differ: the interval spans both, that of either alone does not."""
     truth, recordings = np.ones((200, 2), int), np.repeat(np.arange(20), 10)

@@ -20,7 +20,7 @@ from ..core import machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import PaperError
 from ..core.random import generator_for
-from ..evaluation import intervals, scores
+from ..evaluation import intervals
 from ..recognition import features
 from ..recognition.model import EffectRecognizer
 from ..recognition.optimisers import Rates
@@ -76,7 +76,7 @@ PITFALLS = (
 # --- what is given back ---------------------------------------------------------------------------
 
 
-def sounds(data: Dataset, many: int = 4, seconds: float = 2.5) -> dict[str, torch.Tensor]:
+def sounds(data: Dataset, many: int = 12, seconds: float = 2.5) -> dict[str, torch.Tensor]:
     """kind -> (many, samples) to give back, none of them trained on, each at a peak of 0.5.
 
     Guitar: `many` of the test recordings, dry and as their last chain has them.
@@ -114,9 +114,8 @@ def given_back(
     return {kind: torch.stack([one(x) for x in batch]) for kind, batch in heard.items()}
 
 
-def quality(network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]) -> dict[str, float]:
+def quality(heard: dict[str, torch.Tensor], back: dict[str, torch.Tensor]) -> dict[str, float]:
     """SI-SDR, log-mel and STFT distance of what is given back: `si_sdr_db guitar`, ..."""
-    back = given_back(network, encoder, heard)
     return {
         f"{name} {kind}": value
         for kind in heard
@@ -287,20 +286,35 @@ def answered(folder: Path) -> np.ndarray:
     return (np.load(folder / "validation.npy") > 0.5).astype(int)
 
 
+def scored(
+    profile: Profile, data: Dataset, said: dict[str, np.ndarray], style: str = ""
+) -> intervals.Paired:
+    """Macro-F1 of several trainings' answers (validation clips, 13); of all styles but one."""
+    where = training.judged(profile, data, "validation")
+    of = styles(data)[where] != style
+    truth, recordings = data.labels[where][of], data.index.recording.to_numpy()[where][of]
+    answers = {name: one[of] for name, one in said.items()}
+    return intervals.macro_f1(truth, answers, recordings, profile.bootstrap, profile.seed)
+
+
 def judged(
     profile: Profile, data: Dataset, models: dict[str, tuple[Encoder, np.ndarray]]
-) -> pd.DataFrame:
-    """A row a model: macro-F1 on validation with its interval, and how well sounds come back.
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """How well each model names effects, and how well sounds come back.
 
     models: name -> its encoder, and its 0/1 answers (validation clips, 13).
+
+    Returns:
+        A row a model: macro-F1 on validation with its interval, and `quality`. And of each model
+        the log-mel distance (dB) of every guitar sound, (sounds,), for paired comparisons.
     """
-    network, heard, rows = l3ac.load(profile.codec), sounds(data), []
-    where = training.judged(profile, data, "validation")
-    truth, recordings = data.labels[where], data.index.recording.to_numpy()[where]
-    for name, (encoder, said) in models.items():
-        ends = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)
-        lo, hi = ends["macro_f1"]
-        macro = scores.scores(truth, said)["macro_f1"]
-        row = {"name": name, "macro_f1": macro, "lo": lo, "hi": hi}
-        rows.append(row | quality(network, encoder, heard))
-    return pd.DataFrame(rows)
+    network, heard, rows, left = l3ac.load(profile.codec), sounds(data), [], {}
+    macro_f1 = scored(profile, data, {name: said for name, (_, said) in models.items()})
+    for name, (encoder, _) in models.items():
+        back = given_back(network, encoder, heard)
+        row: dict = {"name": name} | dict(
+            zip(("macro_f1", "lo", "hi"), macro_f1.of((1, name)), strict=True)
+        )
+        rows.append(row | quality(heard, back))
+        left[name] = reconstruction.log_mel_distance(heard["guitar"], back["guitar"]).numpy()
+    return pd.DataFrame(rows), left

@@ -279,8 +279,20 @@ def size(profile: Profile, data: Dataset, method: Method) -> dict[str, float]:
 
 def answers(profile: Profile, data: Dataset, method: Method) -> np.ndarray:
     """(seeds, test clips, 13) 0/1 of a method's finished trainings."""
-    folders = [stage(profile, data, method, s).folder for s in range(profile.adapter_seeds)]
-    return np.stack([np.load(f / "test.npy") > 0.5 for f in folders]).astype(int)
+    each = [stage(profile, data, method, s) for s in range(profile.adapter_seeds)]
+    for made in each:
+        stages.ready(made, "13_how_little_has_to_be_trained")
+    return np.stack([np.load(one.folder / "test.npy") > 0.5 for one in each]).astype(int)
+
+
+def scored(
+    profile: Profile, data: Dataset, compared: tuple[Method, ...] = METHODS
+) -> intervals.Paired:
+    """Macro-F1 of each method on the test recordings; resampled with its training seeds."""
+    test = judged(profile, data, "test")
+    truth, recordings = data.labels[test], data.index.recording.to_numpy()[test]
+    said = {method.name: answers(profile, data, method) for method in compared}
+    return intervals.macro_f1(truth, said, recordings, profile.bootstrap, profile.seed)
 
 
 def table(
@@ -289,19 +301,14 @@ def table(
     """A row a method: what it trains, what that costs, and macro-F1 on the test recordings.
 
     seconds: of a step, by method (benchmarks/adapters.csv). lo, hi: 95 %, over recordings and
-    training seeds.
+    training seeds. more, more_lo, more_hi: than the head alone has, paired by recording.
     """
-    rows, test = [], judged(profile, data, "test")
-    truth, recordings = data.labels[test], data.index.recording.to_numpy()[test]
+    rows, macro_f1 = [], scored(profile, data, compared)
     for method in compared:
-        said = answers(profile, data, method)
-        lo, hi = intervals.intervals(truth, said, recordings, profile.bootstrap, profile.seed)[
-            "macro_f1"
-        ]
-        row = {"method": method.name, "kind": method.kind, "rank": method.rank} | size(
-            profile, data, method
-        )
-        row |= {"seconds_per_step": seconds.get(method.name), "seeds": len(said)}
-        macro = intervals.mean_score(truth, said)["macro_f1"]
-        rows.append(row | {"macro_f1": macro, "lo": lo, "hi": hi})
+        row = {"method": method.name, "kind": method.kind, "rank": method.rank}
+        row |= size(profile, data, method)
+        row |= {"seconds_per_step": seconds.get(method.name), "seeds": profile.adapter_seeds}
+        row |= dict(zip(("macro_f1", "lo", "hi"), macro_f1.of((1, method.name)), strict=True))
+        more = macro_f1.more(method.name, "head only")
+        rows.append(row | dict(zip(("more", "more_lo", "more_hi"), more, strict=True)))
     return pd.DataFrame(rows)

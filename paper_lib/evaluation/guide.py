@@ -7,11 +7,15 @@ says whether the advice holds for this network and this task, with one training 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from .claims import OPEN, Claim, Finding, claim, holds, judged
+from .claims import OPEN, Claim, Finding, claim, holds, judged, surely
+from .intervals import Paired
+
+Difference = tuple[float, float, float]  # and the ends of its interval
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,51 @@ class Guide:
 
 @dataclass(frozen=True)
 class Measured:
-    """What notebooks 13 and 14 measured."""
+    """What notebooks 13 and 14 measured: scores that can be compared by recording, or by sound."""
 
-    methods: pd.DataFrame  # table_adapters, indexed by method
-    forgetting: pd.DataFrame  # table_forgetting, indexed by name
-    pitfalls: pd.DataFrame  # table_pitfalls, indexed by name
+    methods: Paired  # macro-F1 of notebook 13's methods, on test clips
+    trials: Paired  # macro-F1 of notebook 14's trainings, on validation clips
+    others: Paired  # the same, on clips of other styles than "one style alone"
+    distance: Paired  # log-mel distance (dB) of the guitar that comes back from each encoder
+    prior: str  # the prior that is judged: chosen on other sounds than the guitar
 
     @property
-    def gain(self) -> float:
+    def gain(self) -> Difference:
         """Of full fine-tuning over the head alone."""
-        return float(self.methods.macro_f1["full, Muon"] - self.methods.macro_f1["head only"])
+        return self.methods.more("full, Muon", "head only")
 
     def of_the_gain(self, name: str) -> float:
         """A method's share of it."""
-        macro = self.methods.macro_f1
-        return (macro[name] - macro["head only"]) / self.gain
+        return self.methods.more(name, "head only")[0] / self.gain[0]
+
+    def at_least(self, name: str, share: float) -> Difference:
+        """By how much a method has more than a share of that gain."""
+        return self.methods.of((1, name), (share - 1, "head only"), (-share, "full, Muon"))
+
+    @property
+    def span(self) -> float:
+        """dB from the pretrained encoder, all of which is kept, to an untrained one: nought."""
+        return self.distance.more("untrained", "pretrained")[0]
 
     def kept(self, name: str) -> float:
-        return self.forgetting["kept guitar"][name]
+        """The share of the guitar that an encoder keeps."""
+        return self.distance.more("untrained", name)[0] / self.span
+
+    def keeps_more(self, one: str, than: str) -> Difference:
+        """By how much `one` keeps more, as a share."""
+        value, low, high = self.distance.more(than, one)
+        return value / self.span, low / self.span, high / self.span
+
+
+def by(*differences: Difference) -> str:
+    """The verdict on "each of these is above 0"."""
+    _, low, high = zip(*differences, strict=True)
+    return surely(low, high)
+
+
+def told(found: Difference, form: str = "+.3f") -> str:
+    value, low, high = found
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 @claim("guide_savings", "LoRA", "r = 16, d = k = 1024: 32 times fewer parameters", "r (d + k)")
@@ -73,19 +104,24 @@ def _memory(g: Guide, m: Measured) -> Finding:
     )
 
 
-NO_GAIN = "full fine-tuning gains nothing over the head alone in so few steps: no share to judge"
+def _no_gain(m: Measured) -> Finding:
+    return OPEN, f"full fine-tuning over the head alone: {told(m.gain)}: no sure gain to share in"
 
 
 def _rank(rank: int, word: str, least: float, most: float) -> Claim:
     @claim(f"guide_rank_{rank}", "LoRA, ranks", f"rank {rank}: {word}", "notebook 13, section 5")
     def check(g: Guide, m: Measured) -> Finding:
-        if m.gain <= 0:
-            return OPEN, NO_GAIN
-        share = m.of_the_gain(f"LoRA attention {rank}")
+        if m.gain[1] <= 0:
+            return _no_gain(m)
+        name = f"LoRA attention {rank}"
+        limits = [m.at_least(name, least)]
+        if np.isfinite(most):
+            value, low, high = m.at_least(name, most)
+            limits.append((-value, -high, -low))
         return (
-            holds(least <= share < most),
-            f"on attention: {share:.0%} of full fine-tuning's gain (taken as {word.split()[0]}: "
-            f"from {least:.0%})",
+            by(*limits),
+            f"on attention: {m.of_the_gain(name):.0%} of full fine-tuning's gain (taken as "
+            f"{word.split()[0]}: from {least:.0%})",
         )
 
     return check
@@ -93,21 +129,18 @@ def _rank(rank: int, word: str, least: float, most: float) -> Claim:
 
 @claim("guide_ranks", "LoRA, ranks", "more rank, better adaptation", "notebook 13, section 5")
 def _ranks(g: Guide, m: Measured) -> Finding:
-    if m.gain <= 0:
-        return OPEN, NO_GAIN
-    names = [n for n in m.methods.index if n.startswith("LoRA attention")]
-    shares = [m.of_the_gain(n) for n in names]
-    told = ", ".join(f"{n.split()[-1]}: {s:.0%}" for n, s in zip(names, shares, strict=True))
-    return holds(bool(np.all(np.diff(shares) > 0.05))), f"on attention, {told}"
+    names = [name for name in m.methods.value if name.startswith("LoRA attention")]
+    steps = [m.methods.more(higher, lower) for lower, higher in pairwise(names)]
+    ranks = [name.split()[-1] for name in names]
+    words = [f"from {low} to {high} {told(step)}"
+             for (low, high), step in zip(pairwise(ranks), steps, strict=True)]  # fmt: skip
+    return by(*steps), f"on attention, macro-F1: {'; '.join(words)}"
 
 
 @claim("guide_lora_forgets", "pitfalls", "against forgetting: use LoRA", "notebook 14, section 2")
 def _lora_forgets(g: Guide, m: Measured) -> Finding:
-    one, all_of_it = m.kept("LoRA attention 16"), m.kept("full, Muon")
-    return (
-        holds(one - all_of_it > 0.01),
-        f"guitar: LoRA (attention, 16) keeps {one:.1%}, full {all_of_it:.1%}",
-    )
+    more = m.keeps_more("LoRA attention 16", "full, Muon")
+    return by(more), f"guitar: LoRA (attention, 16) keeps {told(more, '+.1%')} more than full"
 
 
 def _mitigation(name: str, words: str) -> Claim:
@@ -118,59 +151,47 @@ def _mitigation(name: str, words: str) -> Claim:
         "notebook 14, section 3",
     )
     def check(g: Guide, m: Measured) -> Finding:
-        more = m.kept(name) - m.kept("the recipe")
-        macro = m.forgetting.macro_f1
-        return (
-            holds(more > 0.01),
-            f"guitar: keeps {more:+.1%}; macro-F1 {macro[name] - macro['the recipe']:+.3f}",
-        )
+        more = m.keeps_more(name, "the recipe")
+        macro = m.trials.more(name, "the recipe")
+        return by(more), f"guitar: keeps {told(more, '+.1%')}; macro-F1 {told(macro)}"
 
     return check
 
 
 @claim("guide_prior", "DreamBooth", "prior preservation prevents forgetting", "notebook 14, 4")
 def _prior(g: Guide, m: Measured) -> Finding:
-    names = [n for n in m.forgetting.index if n.startswith("prior")]
-    best = max(names, key=m.kept)
+    more = m.keeps_more(m.prior, "the recipe")
+    most = m.distance.of((0.1, "untrained"), (0.9, "pretrained"), (-1, m.prior))
+    macro = m.trials.more(m.prior, "the recipe")
     return (
-        holds(m.kept(best) >= 0.9 and m.kept(best) > m.kept("the recipe")),
-        f"{best}: keeps {m.kept(best):.1%} of the guitar (recipe {m.kept('the recipe'):.1%}), "
-        f"macro-F1 {m.forgetting.macro_f1[best]:.3f} "
-        f"(recipe {m.forgetting.macro_f1['the recipe']:.3f})",
+        by(most, more),
+        f"{m.prior}: keeps {m.kept(m.prior):.1%} of the guitar (recipe {m.kept('the recipe'):.1%}; "
+        f"{told(more, '+.1%')}), macro-F1 {told(macro)}",
     )
 
 
 @claim("guide_rate", "pitfalls", "rate too high: quality collapses", "notebook 14, section 5")
 def _rate(g: Guide, m: Measured) -> Finding:
-    macro = m.pitfalls.macro_f1
-    high, right = macro["rate ten times too high"], macro["the recipe"]
-    return holds(high < right), f"macro-F1 {high:.3f} at ten times the rate, {right:.3f} before"
+    less = m.trials.more("the recipe", "rate ten times too high")
+    return by(less), f"macro-F1 of the recipe over that of ten times its rate: {told(less)}"
 
 
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
 def _long(g: Guide, m: Measured) -> Finding:
-    macro = m.pitfalls.macro_f1
-    long, right = macro["twice as long"], macro["the recipe"]
-    return holds(long < right), f"macro-F1 {long:.3f} after twice the epochs, not {right:.3f}"
+    less = m.trials.more("the recipe", "twice as long")
+    return by(less), f"macro-F1 of the recipe over that after twice the epochs: {told(less)}"
 
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")
 def _diverse(g: Guide, m: Measured) -> Finding:
-    others = m.pitfalls["other styles"]
-    one, all_styles = others["one style alone"], others["the recipe"]
-    return (
-        holds(one < all_styles),
-        f"macro-F1 on other styles {one:.3f} after one style, {all_styles:.3f} after all",
-    )
+    less = m.others.more("the recipe", "one style alone")
+    return by(less), f"macro-F1 on other styles, all styles over one alone: {told(less)}"
 
 
 @claim("guide_generic", "pitfalls", "generic labels: does not specialise", "notebook 14, section 5")
 def _generic(g: Guide, m: Measured) -> Finding:
-    macro = m.pitfalls.macro_f1
-    return (
-        holds(macro["labels too generic"] < macro["the recipe"]),
-        f"macro-F1 {macro['labels too generic']:.3f}, {macro['the recipe']:.3f} with their names",
-    )
+    less = m.trials.more("the recipe", "labels too generic")
+    return by(less), f"macro-F1 with the effects' names over that without: {told(less)}"
 
 
 def ledger(measured: Measured, guide: Guide = Guide()) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..core.random import generator_for
@@ -66,13 +68,47 @@ def intervals(
     }
 
 
-def paired_interval(one: np.ndarray, other: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """(2,) ends of the interval of macro-F1 of `other` minus that of `one`.
+@dataclass(frozen=True)
+class Paired:
+    """Scores of several systems on the same recordings, and on the same resamples of these.
 
-    Both are `counts` of the same recordings, which are resampled alike for both.
+    What all of them find easy or hard falls out of a difference, and of its interval.
     """
-    first, second = (_resampled(c, resamples, seed)[:, :-1].mean(1) for c in (one, other))
-    return ends(second - first)
+
+    value: dict[str, float]
+    drawn: dict[str, np.ndarray]  # (resamples,) each
+
+    def of(self, *parts: tuple[float, str]) -> tuple[float, float, float]:
+        """A sum of scores, each times a factor; and the ends of its interval."""
+        low, high = ends(np.sum([factor * self.drawn[name] for factor, name in parts], axis=0))
+        value = sum(factor * self.value[name] for factor, name in parts)
+        return float(value), float(low), float(high)
+
+    def more(self, one: str, than: str) -> tuple[float, float, float]:
+        """By how much `one` scores more than another; and the ends of that interval."""
+        return self.of((1, one), (-1, than))
+
+
+def macro_f1(
+    truth: np.ndarray,
+    answers: dict[str, np.ndarray],
+    recordings: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> Paired:
+    """Macro-F1 of each system; its answers 0/1, (clips, 13) or (seeds, clips, 13)."""
+    value = {name: mean_score(truth, said)["macro_f1"] for name, said in answers.items()}
+    each = {name: counts(truth, said, recordings) for name, said in answers.items()}
+    drawn = {name: _resampled(one, resamples, seed)[:, :-1].mean(1) for name, one in each.items()}
+    return Paired(value, drawn)
+
+
+def means(values: dict[str, np.ndarray], resamples: int, seed: int) -> Paired:
+    """The mean of each system's values, (recordings,)."""
+    number = len(next(iter(values.values())))
+    chosen, _ = _draws(number, 1, resamples, seed)
+    value = {name: float(one.mean()) for name, one in values.items()}
+    return Paired(value, {name: one[chosen].mean(1) for name, one in values.items()})
 
 
 def of_mean(

@@ -260,11 +260,12 @@ def row(
     }
     if against is None:
         return out | dict.fromkeys(("gain", "gain_lo", "gain_hi"), np.nan)
-    before, after = (
-        intervals.counts(judged.labels, answers, judged.recordings) for answers in (against, said)
+    both = {"before": against, "after": said}
+    scored = intervals.macro_f1(
+        judged.labels, both, judged.recordings, profile.bootstrap, profile.seed
     )
-    low, high = intervals.paired_interval(before, after, profile.bootstrap, profile.seed)
-    return out | {"gain": out["macro_f1"] - macro(against), "gain_lo": low, "gain_hi": high}
+    gain = scored.more("after", "before")
+    return out | dict(zip(("gain", "gain_lo", "gain_hi"), gain, strict=True))
 
 
 def label_leakage(labels: np.ndarray, effect: int) -> float:

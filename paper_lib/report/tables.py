@@ -113,10 +113,9 @@ def paired_gain(truth, frozen, finetuned, recordings, profile: Profile) -> dict[
     """Macro-F1 gain of fine-tuned over frozen with the 95 % interval of the *difference*, the same
     recordings resampled for both.
     """
-    one, other = (intervals.counts(truth, said, recordings) for said in (frozen, finetuned))
-    lo, hi = intervals.paired_interval(one, other, profile.bootstrap, profile.seed)
-    before, after = (intervals.mean_score(truth, said)["macro_f1"] for said in (frozen, finetuned))
-    return {"gain": after - before, "lo": lo, "hi": hi}
+    both = {"frozen": frozen, "finetuned": finetuned}
+    scored = intervals.macro_f1(truth, both, recordings, profile.bootstrap, profile.seed)
+    return dict(zip(("gain", "lo", "hi"), scored.more("finetuned", "frozen"), strict=True))
 
 
 def table_3(truth, answers: dict[str, np.ndarray], recordings, profile: Profile) -> pd.DataFrame:

@@ -386,10 +386,9 @@ def gains(
     test = task.rows("test")
     truth, recordings = task.truth[test].astype(int), task.recordings[test]
     if task.several:
-        before, after = (intervals.counts(truth, said, recordings) for said in (one, other))
-        means = [intervals.mean_score(truth, said)["macro_f1"] for said in (one, other)]
-        gain = means[1] - means[0]
-        low, high = intervals.paired_interval(before, after, resamples, seed)
+        both = {"before": one, "after": other}
+        scored = intervals.macro_f1(truth, both, recordings, resamples, seed)
+        gain, low, high = scored.more("after", "before")
     else:
         right = all_right(truth, other) - all_right(truth, one)
         gain = right.mean()
