@@ -130,10 +130,10 @@ def test_another_measurement_another_verdict(measured, claim, change, after):
     )
 
 
-def test_a_verdict_by_intervals_is_sure_or_open():
+def test_a_verdict_by_intervals_is_sure_or_undecided():
     assert claims.surely([0.1, 0.2], [0.3, 0.4]) == "reproduced"
     assert claims.surely([0.1, -0.4], [0.3, -0.1]) == "differs"
-    assert claims.surely([0.1, -0.1], [0.3, 0.2]) == "not checkable here"
+    assert claims.surely([0.1, -0.1], [0.3, 0.2]) == "undecided"
 
 
 def test_the_published_ledger_is_the_present_one(measured):

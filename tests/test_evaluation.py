@@ -166,6 +166,17 @@ def test_paired_scores_are_those_of_each_and_a_system_is_as_good_as_itself():
     assert both.of((1, "one"))[1:] == pytest.approx(tuple(own))
     assert both.more("one", "one") == (0, 0, 0)
     assert both.of((2, "one"), (-1, "other"))[0] == pytest.approx(2 * both.value["one"])
+    guess = truth + rng.normal(size=(2, 120, 13)).round(1)  # (with equals)
+    ranked = intervals.average_precision(truth, {"one": guess}, recordings, 200, 0)
+    alone = [scores.mean_average_precision(truth, one) for one in guess]
+    assert ranked.value["one"] == pytest.approx(np.mean(alone))
+    once = np.ones((1, 120))
+    assert intervals._precision(truth, guess[0], once)[0] == pytest.approx(alone[0], abs=1e-5)
+    twice = once * np.where(recordings < 6, 2, 1)
+    again = np.concatenate([np.arange(120), np.flatnonzero(recordings < 6)])
+    wanted = scores.mean_average_precision(truth[again], guess[0][again])
+    assert intervals._precision(truth, guess[0], twice)[0] == pytest.approx(wanted, abs=1e-5)
+    assert ranked.of((1, "one"))[1] < np.mean(alone) < ranked.of((1, "one"))[2]
     lengths = intervals.means({"a": np.arange(5.0), "b": np.arange(5.0) + 1}, 300, 0)
     assert lengths.more("b", "a") == pytest.approx((1, 1, 1))
 

@@ -221,9 +221,9 @@ def test_the_ledger_of_encoders_tells_right_from_wrong():
     wide = replace(measured, apart=apart.assign(lo=apart.more - 1, hi=apart.more + 1))
     unsure = proxy_paper.ledger_of_encoders(wide).set_index("id").verdict
     by_intervals = ["proxy_tfm", "proxy_encoders", "proxy_tokens", "proxy_gru", "proxy_trend"]
-    assert (unsure[by_intervals] == "not checkable here").all()
+    assert (unsure[by_intervals] == "undecided").all()
     right = {"proxy_tfm", "proxy_tokens", "proxy_gru", "proxy_l1_mrr"}
-    assert verdict["proxy_tfm_by_hand"] == "not checkable here"  # (as good as another)
+    assert verdict["proxy_tfm_by_hand"] == "undecided"  # (as good as another)
     wrong = {"proxy_sizes", "proxy_encoders", "proxy_trend", "proxy_by_hand"}
     assert set(verdict.index[verdict == "reproduced"]) == right
     assert set(verdict.index[verdict == "differs"]) == wrong

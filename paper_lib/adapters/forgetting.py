@@ -47,6 +47,7 @@ class Trial:
     fixed: bool = False  # the same excerpt of a clip in each epoch, none drawn anew
     prior: float = 0.0  # lambda of L_prior: other embeddings than the pretrained encoder's
     rebuild: float = 0.0  # lambda of the reconstruction, trained on jointly
+    replay: bool = False  # what is reconstructed is the training guitar, dry, not other sounds
     one_style: bool = False  # only recordings of one style and part are heard, as many steps
     labels: str = ""  # "any": every label says whether there is any effect
 
@@ -64,6 +65,7 @@ MITIGATIONS = (
 )
 PRIORS = tuple(Trial(f"prior {weight:g}", prior=weight) for weight in (1.0, 10.0, 100.0))
 REBUILDING = tuple(Trial(f"reconstruction {weight:g}", rebuild=weight) for weight in (1.0, 10.0))
+REPLAY = Trial("replay 10", rebuild=10.0, replay=True)
 # the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
 PITFALLS = (
     Trial("rate ten times too high", replace(FULL, rate=10 * FULL.rate), head_rate=10.0),
@@ -174,13 +176,25 @@ class General:
         return 100 * (y - x).square().mean() + reconstruction.stft_distance(x, y)
 
 
-def general(profile: Profile, many: int = 48, seconds: float = 2.0) -> General:
-    """`many` other sounds than those of `sounds`, with what the pretrained codec makes of them."""
+def general(
+    profile: Profile, many: int = 48, seconds: float = 2.0, guitar: Dataset | None = None
+) -> General:
+    """`many` other sounds than those of `sounds`, with what the pretrained codec makes of them.
+
+    With a data set `guitar`, its dry training clips in their place.
+    """
     network = l3ac.load(profile.codec)
     network.requires_grad_(False)
     samples = round(seconds * RATE)
-    made = [other_sounds.sound(2 * 10**6 + i, samples, RATE) for i in range(many)]
-    x = reconstruction.loud(torch.from_numpy(np.stack(made)))
+    if guitar is None:
+        made = [other_sounds.sound(2 * 10**6 + i, samples, RATE) for i in range(many)]
+        x = torch.from_numpy(np.stack(made))
+    else:
+        rows = guitar.rows("train")
+        dry = rows[guitar.index.chain.to_numpy()[rows] == effects.label(effects.DRY)]
+        drawn = np.sort(generator_for(0, "replay").permutation(dry)[:many])
+        x = torch.from_numpy(guitar.clips(drawn)[:, :samples].copy())
+    x = reconstruction.loud(x)
     encoder = Encoder(network)
     with torch.no_grad():
         lower = torch.cat([encoder.lower(one[None]) for one in x])
@@ -251,7 +265,8 @@ def fit(profile: Profile, folder: Path, trial: Trial) -> Path:
             )
             epochs = max(1, round(profile.trial_epochs * trial.epochs))
             run = replace(profile, adapter_epochs=epochs)
-            other = general(profile) if trial.prior or trial.rebuild else None
+            guitar = data if trial.replay else None
+            other = general(profile, guitar=guitar) if trial.prior or trial.rebuild else None
             heard = lesson(data, trial, other)
             history = training.train(clips, model, rates, run, heard, profile.seed)
             rows = {"validation": training.judged(profile, data, "validation")}
@@ -282,19 +297,22 @@ def fit_all(profile: Profile, data: Dataset, trials: tuple[Trial, ...]) -> None:
 
 
 def answered(folder: Path) -> np.ndarray:
-    """(validation clips, 13) 0/1 of a finished training."""
-    return (np.load(folder / "validation.npy") > 0.5).astype(int)
+    """(validation clips, 13) probabilities of a finished training."""
+    return np.load(folder / "validation.npy")
 
 
 def scored(
     profile: Profile, data: Dataset, said: dict[str, np.ndarray], style: str = ""
 ) -> intervals.Paired:
-    """Macro-F1 of several trainings' answers (validation clips, 13); of all styles but one."""
+    """Mean average precision of what several trainings say of validation clips.
+
+    said: name -> probabilities (validation clips, 13). style: one that is left out.
+    """
     where = training.judged(profile, data, "validation")
     of = styles(data)[where] != style
     truth, recordings = data.labels[where][of], data.index.recording.to_numpy()[where][of]
-    answers = {name: one[of] for name, one in said.items()}
-    return intervals.macro_f1(truth, answers, recordings, profile.bootstrap, profile.seed)
+    each = {name: one[of][None] for name, one in said.items()}
+    return intervals.average_precision(truth, each, recordings, profile.bootstrap, profile.seed)
 
 
 def judged(
@@ -302,19 +320,19 @@ def judged(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """How well each model names effects, and how well sounds come back.
 
-    models: name -> its encoder, and its 0/1 answers (validation clips, 13).
+    models: name -> its encoder, and what it says of the validation clips, (clips, 13).
 
     Returns:
-        A row a model: macro-F1 on validation with its interval, and `quality`. And of each model
-        the log-mel distance (dB) of every guitar sound, (sounds,), for paired comparisons.
+        A row a model: mean average precision on validation (map, lo, hi), and `quality`. And of
+        each model the log-mel distance (dB) of every guitar sound, (sounds,), for paired
+        comparisons.
     """
     network, heard, rows, left = l3ac.load(profile.codec), sounds(data), [], {}
-    macro_f1 = scored(profile, data, {name: said for name, (_, said) in models.items()})
+    precision = scored(profile, data, {name: said for name, (_, said) in models.items()})
     for name, (encoder, _) in models.items():
         back = given_back(network, encoder, heard)
-        row: dict = {"name": name} | dict(
-            zip(("macro_f1", "lo", "hi"), macro_f1.of((1, name)), strict=True)
-        )
+        row: dict = {"name": name}
+        row |= dict(zip(("map", "lo", "hi"), precision.of((1, name)), strict=True))
         rows.append(row | quality(heard, back))
         left[name] = reconstruction.log_mel_distance(heard["guitar"], back["guitar"]).numpy()
     return pd.DataFrame(rows), left

@@ -159,7 +159,8 @@ to the upper half of the released codec recognizer, and its last layer. {size / 
 - **Learned from** {len(made.learned_from)} dry recordings, rendered through chains of the 13
   effects; {made.steps} steps, seed {made.seed}.
 - **Scores.** Macro-F1 on {made.clips} clips of {len(made.held_out)} recordings that it did not
-  hear: {made.before:.3f} before, {made.after:.3f} after.
+  hear: {made.before:.3f} before (with the released thresholds), {made.after:.3f} after (with one
+  half, as `paper recognize` asks an adapter).
 - **Limits.** SoX's effects at fixed settings; the guitar, player and room of these recordings. What
   it has learned of them it may have lost of others.
 """

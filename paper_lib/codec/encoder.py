@@ -132,6 +132,8 @@ def affine(linear: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     peft calls the weight below its adapter `weight`, too: that would be without it. What an affine
     map does to nought and to the unit vectors is all of it.
     """
+    if getattr(linear, "disable_adapters", False):
+        linear = linear.base_layer
     if isinstance(linear, nn.Linear):
         return linear.weight, linear.bias
     inputs = linear.in_features

@@ -25,6 +25,7 @@ from . import published
 
 REPRODUCED, DIFFERS, INCONSISTENT = "reproduced", "differs", "inconsistent in itself"
 OPEN = "not checkable here"
+UNDECIDED = "undecided"  # measured, and the interval of it holds both answers
 
 Finding = tuple[str, str]  # a verdict, and the measurement in words
 
@@ -562,7 +563,7 @@ def _direction(p: Paper, m: Measured) -> Finding:
     words = f"{gain:+.3f} macro-F1 in this run, 95 % interval {low:+.3f} to {high:+.3f}"
     if not m.comparable:
         return OPEN, f"{words}, on another corpus or codec"
-    return REPRODUCED if low > 0 else DIFFERS if high < 0 else OPEN, words
+    return surely([low], [high]), words
 
 
 # --- the review of L3AC ---------------------------------------------------------------------------
@@ -743,7 +744,7 @@ def ledger(measured: Measured, paper: Paper = Paper(), review: Review = Review()
 
 def surely(lo, hi) -> str:
     """The verdict on "each of these is above 0", by the ends of their intervals."""
-    return REPRODUCED if min(lo) > 0 else DIFFERS if min(hi) < 0 else OPEN
+    return REPRODUCED if min(lo) > 0 else DIFFERS if min(hi) < 0 else UNDECIDED
 
 
 def holds(good: bool) -> str:

@@ -103,6 +103,42 @@ def macro_f1(
     return Paired(value, drawn)
 
 
+def average_precision(
+    truth: np.ndarray,
+    probabilities: dict[str, np.ndarray],
+    recordings: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> Paired:
+    """Mean average precision of each system; its probabilities (seeds, clips, 13)."""
+    _, group = np.unique(recordings, return_inverse=True)
+    number, value, drawn = group.max() + 1, {}, {}
+    for name, each in probabilities.items():
+        chosen, trained = _draws(number, len(each), resamples, seed)
+        times = np.stack([np.bincount(one, minlength=number) for one in chosen])[:, group]
+        precision = np.stack([_precision(truth, one, times) for one in each])
+        drawn[name] = np.take_along_axis(precision, trained.T, 0).mean(0)
+        value[name] = float(np.mean([scores.mean_average_precision(truth, one) for one in each]))
+    return Paired(value, drawn)
+
+
+def _precision(truth: np.ndarray, probability: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(resamples,) `scores.mean_average_precision` of clips that count `times` (resamples, clips).
+
+    (By the sums of one sorted order: to sort every resample takes a hundred times as long.)
+    """
+    each = []
+    for j in np.flatnonzero(truth.sum(0)):
+        order = np.argsort(-probability[:, j], kind="stable")
+        ranked, hit = probability[order, j], truth[order, j] > 0
+        last = np.searchsorted(-ranked, -ranked, side="right") - 1  # (equals share the last place)
+        weight = times[:, order].astype(np.float32)
+        found = weight * hit
+        precision = found.cumsum(1)[:, last] / np.maximum(weight.cumsum(1)[:, last], 1)
+        each.append((precision * found).sum(1) / np.maximum(found.sum(1), 1))
+    return np.mean(each, axis=0)
+
+
 def means(values: dict[str, np.ndarray], resamples: int, seed: int) -> Paired:
     """The mean of each system's values, (recordings,)."""
     number = len(next(iter(values.values())))

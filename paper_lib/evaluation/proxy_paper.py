@@ -11,7 +11,18 @@ from itertools import pairwise
 
 import pandas as pd
 
-from .claims import INCONSISTENT, OPEN, REPRODUCED, Claim, Finding, claim, holds, judged, surely
+from .claims import (
+    INCONSISTENT,
+    OPEN,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    Finding,
+    claim,
+    holds,
+    judged,
+    surely,
+)
 
 # Table 1: numbers, switches, choices
 PARAMETERS = {"Dexed": (92, 0, 8), "Diva": (100, 22, 51), "TAL-NM": (48, 3, 8)}
@@ -123,7 +134,7 @@ def _hybrid(s: Stated, m: Ranked) -> Finding:
     told = f"together {mean[both]:.3f} ({low:.3f} to {high:.3f}); "
     told += ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
     sure = low > parts.max() or high < parts.max()
-    return holds(low > parts.max()) if sure else OPEN, told
+    return holds(low > parts.max()) if sure else UNDECIDED, told
 
 
 @claim("proxy_reverb", "Section 4.2", "all models perform well on reverb wet", "its least score")

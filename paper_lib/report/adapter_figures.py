@@ -23,63 +23,71 @@ KINDS = {
 
 
 def adapters(table: pd.DataFrame) -> plt.Figure:
-    """Macro-F1 over the number of trained weights; the floor, the ceiling, and nine tenths up.
+    """Macro-F1, and average precision, over the number of trained weights, from floor to ceiling.
 
-    table: method, kind, trained_parameters, macro_f1, lo, hi; rows "head only", "full, Muon".
+    table: method, kind, trained_parameters, macro_f1, lo, hi, map, map_lo, map_hi; rows "head
+    only", "full, Muon".
     """
-    by_name = table.set_index("method").macro_f1
-    floor, ceiling = by_name["head only"], by_name["full, Muon"]
-    figure, axis = plt.subplots(figsize=(10, 5), constrained_layout=True)
-    for level, text, va in (
-        (floor, "head only", "center"),
-        (floor + 0.9 * (ceiling - floor), "90 % of the gain", "top"),
-        (ceiling, "all of the upper half", "bottom"),
-    ):
-        axis.axhline(level, color="0.5", ls="--", lw=1)
-        axis.text(1.01, level, text, transform=axis.get_yaxis_transform(), va=va, fontsize=10)
-    for kind, (name, color, marker) in KINDS.items():
-        part = table[(table.kind == kind) & (table.trained_parameters > 0)]
-        if len(part):
-            axis.vlines(part.trained_parameters, part.lo, part.hi, color=color, lw=1, alpha=0.6)
-            axis.scatter(part.trained_parameters, part.macro_f1, s=65, color=color, marker=marker,
-                         label=name, zorder=3)  # fmt: skip
-    both = table[table.method.isin(["full", "full, Muon"])]  # (one above the other)
-    for row in both.to_dict("records"):
-        upper = row["macro_f1"] == both.macro_f1.max()
-        axis.annotate("Muon" if row["method"].endswith("Muon") else "AdamW",
-                      (row["trained_parameters"], row["macro_f1"]), (-8, 4 if upper else -4),
-                      va="bottom" if upper else "top", ha="right", textcoords="offset points",
-                      fontsize=10)  # fmt: skip
-    axis.set(
-        xscale="log",
-        xlabel="weights of the encoder that are trained",
-        ylabel="macro-F1, test (95 % interval)",
-    )
-    figure.legend(*axis.get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharex=True, constrained_layout=True)
+    measures = (("macro_f1", "lo", "hi"), ("map", "map_lo", "map_hi"))
+    for axis, (score, lo, hi) in zip(axes, measures, strict=True):
+        by_name = table.set_index("method")[score]
+        floor, ceiling = by_name["head only"], by_name["full, Muon"]
+        for level, name in (
+            (floor, "head only"),
+            (floor + 0.9 * (ceiling - floor), "90 % of the gain"),
+            (ceiling, "all of it"),
+        ):
+            axis.axhline(level, color="0.5", ls="--", lw=1)
+            axis.text(1.01, level, name, transform=axis.get_yaxis_transform(), fontsize=10,
+                      va="bottom" if name == "all of it" else "top")  # fmt: skip
+        for kind, (name, color, marker) in KINDS.items():
+            part = table[(table.kind == kind) & (table.trained_parameters > 0)]
+            if len(part):
+                axis.vlines(part.trained_parameters, part[lo], part[hi], color=color, lw=1,
+                            alpha=0.6)  # fmt: skip
+                axis.scatter(part.trained_parameters, part[score], s=65, color=color,
+                             marker=marker, label=name, zorder=3)  # fmt: skip
+        both = table[table.method.isin(["full", "full, Muon"])]  # (one above the other)
+        for row in both.to_dict("records"):
+            upper = row[score] == both[score].max()
+            axis.annotate("Muon" if row["method"].endswith("Muon") else "AdamW",
+                          (row["trained_parameters"], row[score]), (-8, 4 if upper else -4),
+                          va="bottom" if upper else "top", ha="right", fontsize=10,
+                          textcoords="offset points")  # fmt: skip
+        axis.set(xscale="log", xlabel="weights of the encoder that are trained")
+    axes[0].set(title="macro-F1 at one half, test", ylabel="score (95 % interval)")
+    axes[1].set_title("mean average precision, test")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
                   loc="outside upper center")  # fmt: skip
     return figure
 
 
 def at_equal_seconds(curves: pd.DataFrame, names: list[str]) -> plt.Figure:
-    """Macro-F1 on validation over the seconds that the steps have taken: one line a method.
+    """Both scores on validation over the seconds that the steps have taken: one line a method.
 
-    curves: method, kind, seconds, validation_macro_f1 (mean over seeds).
+    curves: method, kind, seconds, validation_macro_f1, validation_map (means over seeds).
     """
-    figure, axis = plt.subplots(figsize=(10, 4.2), constrained_layout=True)
-    for name in names:
-        part = curves[curves.method == name]
-        _, color, marker = KINDS.get(part.kind.iloc[0], ("", "0.4", "."))
-        axis.plot(part.seconds, part.validation_macro_f1, color=color, marker=marker, lw=1.8,
-                  label=name)  # fmt: skip
-    axis.set(xlabel="seconds of training steps, one thread", ylabel="macro-F1, validation")
-    axis.legend(loc="lower right", fontsize=10)
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), sharex=True, constrained_layout=True)
+    measures = {
+        "validation_macro_f1": "macro-F1 at one half",
+        "validation_map": "mean average precision",
+    }
+    for axis, (score, title) in zip(axes, measures.items(), strict=True):
+        for name in names:
+            part = curves[curves.method == name]
+            _, color, marker = KINDS.get(part.kind.iloc[0], ("", "0.4", "."))
+            axis.plot(part.seconds, part[score], color=color, marker=marker, lw=1.8, label=name)
+        axis.set(title=f"{title}, validation", xlabel="seconds of training steps, one thread")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
+                  loc="outside upper center")  # fmt: skip
     return figure
 
 
 def forgetting(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
-    """What is learned (macro-F1) over what is left (log-mel distance), guitar and other sounds.
+    """Average precision over what is left (log-mel distance) of the guitar and of other sounds.
 
-    table: name, kind, macro_f1, log_mel_db guitar, log_mel_db other sounds. before: the same of the
+    table: name, kind, map, log_mel_db guitar, log_mel_db other sounds. before: the same of the
     pretrained encoder.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, constrained_layout=True)
@@ -91,13 +99,13 @@ def forgetting(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
         for which, (name, color, marker) in looks.items():
             part = table[table.kind == which]
             if len(part):
-                axis.scatter(part[column], part.macro_f1, s=70, color=color, marker=marker,
+                axis.scatter(part[column], part["map"], s=70, color=color, marker=marker,
                              label=name, zorder=3)  # fmt: skip
         for row in table[table.kind == "trained longer"].to_dict("records"):
-            axis.annotate(row["name"], (row[column], row["macro_f1"]), (-6, -14), ha="right",
+            axis.annotate(row["name"], (row[column], row["map"]), (-6, -14), ha="right",
                           textcoords="offset points", fontsize=10)  # fmt: skip
         axis.set(title=f"{kind} (dashed: pretrained)", xlabel="log-mel distance to the sound (dB)")
-    axes[0].set_ylabel("macro-F1, validation")
+    axes[0].set_ylabel("mean average precision, validation")
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, frameon=False, fontsize=10,
                   loc="outside upper center")  # fmt: skip
     return figure
@@ -106,21 +114,22 @@ def forgetting(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
 def front(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
     """Two objectives at once: the path of each as its weight grows.
 
-    table: objective, weight, macro_f1, left (log-mel distance, dB), in order of the weight. before:
-    the pretrained encoder's macro_f1 and log_mel_db guitar.
+    table: objective, weight, map, left (log-mel distance, dB), in order of the weight. before:
+    the pretrained encoder's map and log_mel_db guitar.
     """
     figure, axis = plt.subplots(figsize=(8, 4.6), constrained_layout=True)
     looks = {"prior": ("#D55E00", "s"), "reconstruction": ("#0072B2", "o")}
+    looks["replay"] = ("#14285A", "D")
     for objective, (color, marker) in looks.items():
         part = table[table.objective == objective]
-        axis.plot(part.left, part.macro_f1, color=color, marker=marker, label=objective, lw=1.5)
-        for row in part.itertuples():
-            axis.annotate(f"{row.weight:g}", (row.left, row.macro_f1), (5, 5),
+        axis.plot(part.left, part["map"], color=color, marker=marker, label=objective, lw=1.5)
+        for row in part.rename(columns={"map": "precision"}).itertuples():
+            axis.annotate(f"{row.weight:g}", (row.left, row.precision), (5, 5),
                           textcoords="offset points", fontsize=10)  # fmt: skip
-    axis.scatter(before["log_mel_db guitar"], before.macro_f1, color="0.4", marker="*", s=110,
+    axis.scatter(before["log_mel_db guitar"], before["map"], color="0.4", marker="*", s=110,
                  label="pretrained, head trained")  # fmt: skip
     axis.set(xlabel="log-mel distance of the guitar that comes back (dB; lower is better)",
-             ylabel="macro-F1, validation")  # fmt: skip
+             ylabel="mean average precision, validation")  # fmt: skip
     axis.legend(title="added to the labels' loss, with weight", fontsize=10)
     return figure
 

@@ -482,14 +482,16 @@ def learning_curve(curve: pd.DataFrame, targets: tuple[str, ...]) -> plt.Figure:
 def verdicts(ledger: pd.DataFrame) -> plt.Figure:
     """How many claims of each document hold. ledger: document, verdict, a row a claim."""
     looks = {"reproduced": "#0072B2", "differs": "#E69F00", "inconsistent in itself": "#7A2E00"}
-    looks["not checkable here"] = "0.8"
+    looks |= {"not checkable here": "0.8", "undecided": "0.95"}
     counts = ledger.groupby(["document", "verdict"]).size().unstack(fill_value=0)
     figure, axis = plt.subplots(figsize=(10, 2.6), constrained_layout=True)
     left = np.zeros(len(counts))
     for verdict, color in looks.items():
-        wide = counts.get(verdict, pd.Series(0, counts.index))
+        if verdict not in counts:
+            continue
+        wide = counts[verdict]
         bars = axis.barh(counts.index, wide, left=left, color=color, label=verdict)
-        text = "black" if color == "0.8" or color == "#E69F00" else "white"
+        text = "black" if color in ("0.8", "0.95", "#E69F00") else "white"
         axis.bar_label(bars, [str(n) if n else "" for n in wide], label_type="center", color=text)
         left += wide.to_numpy()
     axis.set(xlabel="number of claims", ylabel="stated in")

@@ -37,7 +37,8 @@ def findings() -> str:
     better = "better" if ahead > 0 else "nearly as well" if ahead > -0.05 else "less well"
     there = "the codec is ahead of it" if full.finetuned > full.logmel else "it is ahead there, too"
     opening = _read("table_opening").set_index(["trained_on", "evaluated_on"]).overdrive
-    verdicts = (claims.REPRODUCED, claims.DIFFERS, claims.INCONSISTENT, claims.OPEN)
+    verdicts = (claims.REPRODUCED, claims.DIFFERS, claims.INCONSISTENT, claims.OPEN,
+                claims.UNDECIDED)  # fmt: skip
     ledger = _read("claims").verdict.value_counts().reindex(verdicts, fill_value=0)
     real = _read("table_real").set_index("model")
     codec, cnn = real.loc["released"], real.loc["released_cnn"]
