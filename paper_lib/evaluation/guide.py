@@ -45,7 +45,7 @@ class Measured:
 
     methods: Paired  # mean average precision of notebook 13's methods, on test clips
     trials: Paired  # the same of notebook 14's trainings, on validation clips
-    others: Paired  # the same, on clips of other styles than "one style alone"
+    others: Paired | None  # on clips of other styles than "one style alone" (None: there are none)
     distance: Paired  # log-mel distance (dB) of the guitar that comes back from each encoder
     still_learning: bool  # does the longer trial's validation loss end below the recipe's?
 
@@ -199,6 +199,8 @@ def _long(g: Guide, m: Measured) -> Finding:
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")
 def _diverse(g: Guide, m: Measured) -> Finding:
+    if m.others is None:
+        return OPEN, "all validation clips are of one style"
     less = m.others.more("the recipe", "one style alone")
     return by(less), f"average precision on other styles, all styles over one alone: {told(less)}"
 

@@ -56,7 +56,7 @@ def adapters(table: pd.DataFrame) -> plt.Figure:
                           va="bottom" if upper else "top", ha="right", fontsize=10,
                           textcoords="offset points")  # fmt: skip
         axis.set(xscale="log", xlabel="weights of the encoder that are trained")
-    axes[0].set(title="macro-F1 at one half, test", ylabel="score (95 % interval)")
+    axes[0].set(title="macro-F1, test", ylabel="score (95 % interval)")
     axes[1].set_title("mean average precision, test")
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
                   loc="outside upper center")  # fmt: skip
@@ -64,23 +64,19 @@ def adapters(table: pd.DataFrame) -> plt.Figure:
 
 
 def at_equal_seconds(curves: pd.DataFrame, names: list[str]) -> plt.Figure:
-    """Both scores on validation over the seconds that the steps have taken: one line a method.
+    """Average precision on validation over the seconds that the steps have taken: a line a method.
 
-    curves: method, kind, seconds, validation_macro_f1, validation_map (means over seeds).
+    curves: method, kind, seconds, validation_map (mean over seeds).
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), sharex=True, constrained_layout=True)
-    measures = {
-        "validation_macro_f1": "macro-F1 at one half",
-        "validation_map": "mean average precision",
-    }
-    for axis, (score, title) in zip(axes, measures.items(), strict=True):
-        for name in names:
-            part = curves[curves.method == name]
-            _, color, marker = KINDS.get(part.kind.iloc[0], ("", "0.4", "."))
-            axis.plot(part.seconds, part[score], color=color, marker=marker, lw=1.8, label=name)
-        axis.set(title=f"{title}, validation", xlabel="seconds of training steps, one thread")
-    figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, fontsize=10,
-                  loc="outside upper center")  # fmt: skip
+    figure, axis = plt.subplots(figsize=(10, 4.2), constrained_layout=True)
+    for name in names:
+        part = curves[curves.method == name]
+        _, color, marker = KINDS.get(part.kind.iloc[0], ("", "0.4", "."))
+        axis.plot(part.seconds, part.validation_map, color=color, marker=marker, lw=1.8,
+                  label=name)  # fmt: skip
+    axis.set(xlabel="seconds of training steps, one thread",
+             ylabel="mean average precision, validation")  # fmt: skip
+    axis.legend(loc="lower right", fontsize=10)
     return figure
 
 
