@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from .claims import OPEN, UNDECIDED, Claim, Finding, claim, holds, judged, surely
+from .claims import DIFFERS, OPEN, UNDECIDED, Claim, Finding, claim, holds, judged, surely
 from .intervals import Paired
 
 Difference = tuple[float, float, float]  # and the ends of its interval
@@ -212,6 +212,41 @@ def _generic(g: Guide, m: Measured) -> Finding:
         f"average precision with the effects' names over that without: {told(less)}; "
         "foreseeable, since who learns only that there is some effect can name none"
     )
+
+
+# way of notebook 15: the guide's name for its kind, and how many examples it asks for
+EXAMPLES = {
+    "a vector": ("textual inversion", 10, 50),
+    "all, with the old answers": ("DreamBooth", 10, 30),
+    "LoRA": ("LoRA", 50, 200),
+    "all of the upper half": ("full fine-tuning", 500, np.inf),
+}
+
+
+def examples_ledger(needs: dict[str, dict[str, int | None]], most: int) -> pd.DataFrame:
+    """The guide's "training data requirements", turned round; notebook 15.
+
+    needs: way -> new effect -> examples that were enough (None: `most` were not).
+    """
+
+    def check(g: Guide, m: tuple[str, float, float]) -> Finding:
+        way, low, high = m
+        found = [needs[way][effect] for effect in needs[way]]
+        words = "; ".join(
+            f"{effect}: {n or f'not with {most}'}" for effect, n in needs[way].items()
+        )
+        if None in found:
+            return (DIFFERS if high <= most else OPEN), words
+        within = [low <= n <= high for n in found if n]
+        return holds(all(within)) if len(set(within)) == 1 else UNDECIDED, words
+
+    rows = []
+    for way, (kind, low, high) in EXAMPLES.items():
+        asked = f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
+        one = Claim(f"guide_examples_{kind.replace(' ', '_').replace('-', '_')}", "data",
+                    f"{kind} needs {asked} examples", "notebook 15, section 5", check)  # fmt: skip
+        rows.append(judged("guide to fine-tuning", Guide(), [one], (way, low, high)))
+    return pd.concat(rows, ignore_index=True)
 
 
 def ledger(measured: Measured, guide: Guide = Guide()) -> pd.DataFrame:

@@ -169,7 +169,7 @@ def bridge(table: pd.DataFrame) -> plt.Figure:
     """Macro-F1 of the direct answer and of the search. table: method, macro_f1, lo, hi."""
     part = table.iloc[::-1]
     figure, axis = plt.subplots(figsize=(9, 3.4), constrained_layout=True)
-    colors = ["#D55E00" if "head" in name else "#0072B2" for name in part.method]
+    colors = ["#0072B2" if "search" in name else "#D55E00" for name in part.method]
     axis.hlines(range(len(part)), part.lo, part.hi, color="0.4", lw=1.5)
     axis.scatter(part.macro_f1, range(len(part)), color=colors, s=60, zorder=3)
     axis.set_yticks(range(len(part)), part.method)
