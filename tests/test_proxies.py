@@ -205,16 +205,26 @@ def test_the_ledger_turns_with_what_is_measured():
     each = pd.concat([scored(one=more).assign(representation=name) for name, more in names.items()])
     table = ranking.table(ranking.best_reduction(each), 50, 0)
     means = each.groupby(["representation", "reduction"]).score.mean().reset_index()
-    verdicts = proxy_paper.ledger(proxy_paper.Ranked(table, means)).set_index("id").verdict
-    assert verdicts["proxy_codecs"] == verdicts["proxy_order"] == "reproduced"
-    assert verdicts["proxy_average"] == "reproduced"
-    assert verdicts["proxy_hybrid"] == "undecided"  # (0.01 more: within its interval)
-    far = table.assign(lo=table.lo + 0.5 * (table.representation == "L3AC + mel128"))
-    sure = proxy_paper.ledger(proxy_paper.Ranked(far, means)).set_index("id").verdict
-    assert sure["proxy_hybrid"] == "reproduced"
-    table.loc[table.representation == "L3AC", "mean"] += 0.5
-    turned = proxy_paper.ledger(proxy_paper.Ranked(table, means)).set_index("id").verdict
-    assert turned["proxy_codecs"] != "reproduced"
+    pairs = [
+        ("L3AC", "mel128"),
+        ("L3AC", "mfcc40"),
+        ("L3AC", "mSTFT"),
+        ("mfcc40", "mel128"),
+        ("mSTFT", "mfcc40"),
+        ("mel128", "L3AC + mel128"),
+        ("L3AC", "L3AC + mel128"),
+    ]
+    apart = ranking.apart(ranking.best_reduction(each), pairs, 50, 0)
+    assert apart.more.tolist() == pytest.approx([0.03, 0.02, 0.01, 0.01, 0.01, 0.01, 0.04])
+    by_pairs = ["proxy_codecs", "proxy_order", "proxy_hybrid"]
+
+    def verdicts(apart: pd.DataFrame) -> pd.Series:
+        measured = proxy_paper.Ranked(table, means, apart, apart)
+        return proxy_paper.ledger(measured).set_index("id").verdict
+
+    assert set(verdicts(apart)[[*by_pairs, "proxy_average"]]) == {"reproduced"}
+    assert set(verdicts(apart.assign(lo=-0.1))[by_pairs]) == {"undecided"}
+    assert set(verdicts(apart.assign(lo=-0.2, hi=-0.1))[by_pairs]) == {"differs"}
 
 
 @pytest.mark.slow

@@ -338,6 +338,19 @@ def table(each: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def apart(
+    each: pd.DataFrame, pairs: list[tuple[str, str]], resamples: int, seed: int
+) -> pd.DataFrame:
+    """`difference` of the mean over attributes, of pairs: one, other, more, lo, hi."""
+    rows = []
+    for one, other in pairs:
+        mean = difference(each, one, other, resamples, seed).set_index("attribute").loc["mean"]
+        rows.append(
+            {"one": one, "other": other, "more": mean.difference, "lo": mean.lo, "hi": mean.hi}
+        )
+    return pd.DataFrame(rows)
+
+
 def difference(each: pd.DataFrame, one: str, other: str, resamples: int, seed: int) -> pd.DataFrame:
     """A row an attribute (and their mean): score of `other` minus `one`'s, preset by preset."""
     gap = _means(each, other) - _means(each, one)

@@ -66,8 +66,8 @@ def findings() -> str:
    reaches {codec.macro_f1:.2f}, a network on spectrograms {cnn.macro_f1:.2f}; over the eight
    effects that can be identified without knowing the guitar, {codec.told:.2f} and {cnn.told:.2f}.
 6. **Training little gains little.** In equally few steps of `full`, a LoRA (a low-rank change) of
-   {lora.share:.0%} of the encoder's weights gains {lora.more:+.2f} in average precision over the head alone
-   ({lora.more_lo:+.2f} to {lora.more_hi:+.2f}); training all of the upper half gains
+   {lora.share:.0%} of the encoder's weights gains {lora.more:+.2f} in average precision over the
+   head alone ({lora.more_lo:+.2f} to {lora.more_hi:+.2f}); training all of the upper half gains
    {whole.more:+.2f} ({whole.more_lo:+.2f} to {whole.more_hi:+.2f}).
 """
     return _wrapped(said)
