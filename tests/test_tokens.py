@@ -440,21 +440,30 @@ def test_the_ledger_of_the_token_paper_turns_with_what_is_measured():
     gain = pd.DataFrame({"task": ["effects"], "gain": [0.1], "lo": [0.05], "hi": [0.15]})
     masked = pd.DataFrame({"other": ["bigram"], "bits": [-0.5], "lo": [-0.6], "hi": [-0.4]})
     worth = pd.DataFrame(
-        {"score": [0.8, 0.8], "lo": [0.7, 0.7], "kbps": [2.0, 100.0], "ms": [1.0, 5.0]},
-        ["token model, fine-tuned", "CNN"],
+        {"score": [0.8, 0.8, 0.8], "lo": 0.7, "kbps": [2.0, 2.0, 100.0], "ms": [1.0, 8.0, 5.0]},
+        ["token model, fine-tuned", token_paper.DECODED, "CNN"],
     )
-    good = token_paper.Measured(masked, gain, gain, gain, worth, (3.0, 70.0), (1.0, 2.0), 1e-6)
+    decoded = {"gain": 0.01, "lo": -0.1, "hi": 0.1}
+    good = token_paper.Measured(
+        masked, gain, gain, gain, worth, (3.0, 70.0), (1.0, 2.0), (1.0, 2.0), decoded, 1e-6
+    )
     verdicts = token_paper.ledger(good).set_index("id").verdict
-    ours = ["masked", "here", "others", "advantage", "cost", "computation", "rope"]
+    ours = ["masked", "here", "others", "advantage", "beside_sound", "cost", "computation", "rope"]
     assert len(verdicts) >= 12 and set(verdicts[[f"tokens_{o}" for o in ours]]) == {"reproduced"}
     assert verdicts["tokens_all"] == "inconsistent in itself"  # (NSynth, 28.27 to 26.59)
     bad = token_paper.Measured(
         masked.assign(lo=0.4, hi=0.6), gain.assign(lo=-0.2, hi=-0.1),
         gain.assign(lo=-0.2, hi=-0.1), gain,
-        worth.assign(ms=[9.0, 5.0]), (1.5, 2.0), (1.9, 2.0), 1.0,
+        worth.assign(ms=[9.0, 8.0, 5.0]), (1.5, 2.0), (1.9, 2.0), (1.9, 2.0), decoded, 1.0,
     )  # fmt: skip
     other = token_paper.ledger(bad).set_index("id").verdict
     assert set(other[[f"tokens_{o}" for o in ours]]) == {"differs"}
+    worse = replace(good, decoded=decoded | {"lo": 0.01}, whole_macs=(1.9, 2.0))
+    verdict = token_paper.ledger(worse).set_index("id").verdict
+    assert (
+        verdict["tokens_advantage"] == "differs"
+    )  # (faster, but the decoded sound is told better)
+    assert verdict["tokens_computation"] == "undecided"  # (of the two ways to count only one saves)
     none = token_paper.ledger(replace(good, others=gain[:0])).set_index("id").verdict
     assert none["tokens_others"] == "not checkable here"  # (a machine without font and espeak-ng)
     fair = token_paper.Stated(accuracy=token_paper.ACCURACY | {("NSynth", "fine-tuned"): (40, 40)})

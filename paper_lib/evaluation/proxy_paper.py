@@ -347,7 +347,8 @@ def _matching_choices(s: Stated, m: Matched) -> Finding:
 @claim("proxy_matching_domain", "Tables 5, 6", "other sounds are matched worse than own", "mSTFT")
 def _matching_domain(s: Stated, m: Matched) -> Finding:
     own, other = m.of("amsynth", "mstft"), m.of("guitar", "mstft")
-    return holds(bool((own < other).all())), f"{_told(own)}; guitar {_told(other)}"
+    words = f"{_told(own)}; guitar {_told(other)}; but all guitars here play the presets' one note"
+    return OPEN, f"{words}, as the paper's other sounds did not"
 
 
 def ledger_of_matching(measured: Matched, stated: Stated = Stated()) -> pd.DataFrame:
