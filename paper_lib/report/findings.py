@@ -65,10 +65,11 @@ def findings() -> str:
 5. **On a real guitar** (four clips through the same chains) the fine-tuned codec that is released
    reaches {codec.macro_f1:.2f}, a network on spectrograms {cnn.macro_f1:.2f}; over the eight
    effects that can be identified without knowing the guitar, {codec.told:.2f} and {cnn.told:.2f}.
-6. **Training little gains little.** In equally few steps of `full`, a LoRA (a low-rank change) of
-   {lora.share:.0%} of the encoder's weights gains {lora.more:+.2f} in average precision over the
-   head alone ({lora.more_lo:+.2f} to {lora.more_hi:+.2f}); training all of the upper half gains
-   {whole.more:+.2f} ({whole.more_lo:+.2f} to {whole.more_hi:+.2f}).
+6. **Training {lora.share:.0%} of the weights brings {lora.more / whole.more:.0%} of the gain.** In
+   `full`, after equally few steps, a LoRA (a change of low rank) gains {lora.more:+.2f} in average
+   precision over the head alone ({lora.more_lo:+.2f} to {lora.more_hi:+.2f}); training all of the
+   encoder's upper half, its last layers, gains {whole.more:+.2f} ({whole.more_lo:+.2f} to
+   {whole.more_hi:+.2f}; [notebook 13](notebooks/13_how_little_has_to_be_trained.ipynb)).
 """
     return _wrapped(said)
 
