@@ -64,7 +64,7 @@ MITIGATIONS = (
     Trial("no augmentation", fixed=True),
 )
 PRIORS = tuple(Trial(f"prior {weight:g}", prior=weight) for weight in (1.0, 10.0, 100.0))
-REBUILDING = tuple(Trial(f"reconstruction {weight:g}", rebuild=weight) for weight in (1.0, 10.0))
+REBUILDING = (Trial("reconstruction 10", rebuild=10.0),)
 REPLAY = Trial("replay 10", rebuild=10.0, replay=True)
 # the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
 PITFALLS = (

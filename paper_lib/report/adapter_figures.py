@@ -147,7 +147,8 @@ def few_examples(table: pd.DataFrame) -> plt.Figure:
             column[0].plot(one.examples, one.f1, color=color, marker=marker, lw=1.8, label=way)
             column[1].plot(one.examples, one.old_macro_f1, color=color, marker=marker, lw=1.8)
         column[0].axhline(2 / 3, color="0.5", ls="--", lw=1)
-        column[0].text(3, 2 / 3, "always yes", va="bottom", fontsize=10)
+        column[0].text(0.98, 2 / 3, "always yes", ha="right", va="top", fontsize=10,
+                       transform=column[0].get_yaxis_transform())  # fmt: skip
         column[0].set(title=effect, xscale="log", ylim=(0, 1.02))
         column[1].set(xlabel="examples")
         at = sorted(set(part.examples))
