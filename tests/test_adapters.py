@@ -16,9 +16,9 @@ from paper_lib.adapters.forgetting import Trial
 from paper_lib.adapters.methods import ALL, ATTENTION, BLOCK, METHODS, Method
 from paper_lib.codec import encoder, l3ac, reconstruction
 from paper_lib.core import config
-from paper_lib.evaluation import guide, intervals
+from paper_lib.evaluation import guide, intervals, scores
 from paper_lib.recognition import features
-from paper_lib.recognition.head import Head
+from paper_lib.recognition.head import Head, load_head
 from paper_lib.recognition.model import EffectRecognizer
 from paper_lib.sound.dataset import Dataset
 
@@ -213,6 +213,24 @@ def test_a_training_comes_back_as_it_was_and_the_same_twice(small):
     assert (training.fit(profile, data, method, 0) / "provenance.json").read_text() == record
 
 
+def test_a_cooled_head_answers_as_before_and_is_as_sure_as_it_is_right(small):
+    profile, data, _ = small
+    rows = data.rows("validation")
+    embedding = features.embed_dataset(profile, data, "frozen")[rows]
+    x = torch.from_numpy(np.asarray(features.pool(embedding, profile.pooling)))
+    hot = load_head(profile, data).eval()
+    with torch.no_grad():
+        for parameter in hot.layers[-1].parameters():
+            parameter *= 5
+        before = hot(x).numpy()
+        after = training.cooled(profile, data, hot)(x).numpy()
+    assert np.array_equal(before > 0, after > 0)
+    loss = lambda logits: np.mean(np.logaddexp(0, logits) - data.labels[rows] * logits)
+    assert loss(after) < loss(before) and scores.temperature(data.labels[rows], after) == (
+        pytest.approx(1, abs=0.01)
+    )
+
+
 # --- what is forgotten ----------------------------------------------------------------------------
 
 
@@ -274,6 +292,30 @@ def test_a_trial_with_a_prior_stays_nearer_to_what_it_was(small):
         distances[trial.name] = forgetting.general(run, 6, 1.0).prior(model.encoder, 0).item()
         assert forgetting.answered(folder).shape == (len(data.rows("validation")), 13)
     assert 0 < distances["prior 100"] < 0.7 * distances["the recipe"]
+
+
+def test_replay_hears_dry_training_clips_and_nothing_else(small):
+    profile, data, _ = small
+    heard = forgetting.general(profile, 200, 1.0, guitar=data).audio
+    dry = data.index.chain.to_numpy() == "dry"
+    each = {split: data.clips(np.flatnonzero(dry & (data.index.split == split).to_numpy()))
+            for split in ("train", "test")}  # fmt: skip
+    wanted = {
+        split: reconstruction.loud(torch.from_numpy(clips[:, : heard.shape[1]].copy()))
+        for split, clips in each.items()
+    }
+    assert len(heard) == len(wanted["train"]) > 0
+    assert torch.equal(heard, wanted["train"])
+    assert not any(torch.equal(one, other) for one in wanted["test"] for other in heard)
+
+
+def test_the_guide_s_numbers_of_examples_are_judged_by_what_was_enough():
+    most = {"bit crusher": 100, "cocked wah": 10}
+    needs = {"a vector": dict.fromkeys(most, 30), "LoRA": most,
+             "all, with the old answers": most | {"bit crusher": None},
+             "all of the upper half": dict.fromkeys(most, None)}  # fmt: skip
+    verdicts = guide.examples_ledger(needs, 100).verdict.tolist()
+    assert verdicts == ["reproduced", "differs", "undecided", "not checkable here"]
 
 
 def paired(values: dict[str, float], spread: float) -> intervals.Paired:
