@@ -64,7 +64,7 @@ def test_an_adapter_comes_back_merged_small_and_with_a_card(tmp_path):
     gap = answer(model) - answer(guitar.switch(guitar.attached(), moved(1)))
     assert gap.abs().max() < 1e-4
     card = (tmp_path / "README.md").read_text()
-    assert "0.100 before, 0.200 after" in card and guitar.base()[1][:16] in card
+    assert "0.100 before (" in card and "0.200 after (" in card and guitar.base()[1][:16] in card
 
 
 def test_a_damaged_or_foreign_adapter_is_refused(tmp_path):
