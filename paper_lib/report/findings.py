@@ -65,7 +65,8 @@ def findings() -> str:
 5. **On a real guitar** (four clips through the same chains) the fine-tuned codec that is released
    reaches {codec.macro_f1:.2f}, a network on spectrograms {cnn.macro_f1:.2f}; over the eight
    effects that can be identified without knowing the guitar, {codec.told:.2f} and {cnn.told:.2f}.
-6. **Training {lora.share:.0%} of the weights brings {lora.more / whole.more:.0%} of the gain.** In
+6. **Training {100 * lora.share:.0f} % of the weights brings {100 * lora.more / whole.more:.0f} % of
+   the gain.** In
    `full`, after equally few steps, a LoRA (a change of low rank) gains {lora.more:+.2f} in average
    precision over the head alone ({lora.more_lo:+.2f} to {lora.more_hi:+.2f}); training all of the
    encoder's upper half, its last layers, gains {whole.more:+.2f} ({whole.more_lo:+.2f} to
