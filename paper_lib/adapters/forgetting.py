@@ -66,9 +66,15 @@ MITIGATIONS = (
 PRIORS = tuple(Trial(f"prior {weight:g}", prior=weight) for weight in (1.0, 10.0, 100.0))
 REBUILDING = (Trial("reconstruction 10", rebuild=10.0),)
 REPLAY = Trial("replay 10", rebuild=10.0, replay=True)
+TOO_HIGH = Trial("rate ten times too high", replace(FULL, rate=10 * FULL.rate), head_rate=10.0)
+# two of the remedies where more is lost than by the recipe
+WHERE_LOST = (
+    replace(TOO_HIGH, name="ten times the rate, prior 10", prior=10.0),
+    replace(TOO_HIGH, name="ten times the rate, replay 10", rebuild=10.0, replay=True),
+)
 # the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
 PITFALLS = (
-    Trial("rate ten times too high", replace(FULL, rate=10 * FULL.rate), head_rate=10.0),
+    TOO_HIGH,
     Trial("twice as long", epochs=2.0),
     Trial("one style alone", one_style=True),
     Trial("labels too generic", labels="any"),
@@ -111,9 +117,9 @@ def sounds(data: Dataset, many: int = 12, seconds: float = 2.5) -> dict[str, tor
 def given_back(
     network: EnCodec, encoder: Encoder, heard: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The sounds after `encoder` and the decoder of `network`, clip by clip."""
-    one = lambda x: reconstruction.rebuilt(network, encoder.eval()(x[None]))[0, : x.shape[-1]]
-    return {kind: torch.stack([one(x) for x in batch]) for kind, batch in heard.items()}
+    """The sounds after `encoder` and the decoder of `network`."""
+    back = lambda x: reconstruction.rebuilt(network, encoder.eval()(x))[:, : x.shape[-1]]
+    return {kind: back(batch) for kind, batch in heard.items()}
 
 
 def quality(heard: dict[str, torch.Tensor], back: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -25,7 +25,8 @@ class Guide:
     rank: int = 16
     size: int = 1024
     fewer: int = 32
-    near_full: float = 0.9  # (our reading of "near full fine-tune")
+    strong: float = 0.7  # (our reading of "strong adaptation", a share of full fine-tuning's gain)
+    near_full: float = 0.9  # (and of "near full fine-tune")
     parameters: float = 3.3e9
     full_gb: float = 26.0
     mitigations: dict = field(
@@ -75,6 +76,13 @@ class Measured:
         """By how much `one` keeps more, as a share."""
         value, low, high = self.distance.more(than, one)
         return value / self.span, low / self.span, high / self.span
+
+    def nothing_lost(self, name: str) -> Finding | None:
+        """The finding on every remedy where that training forgets nothing for sure."""
+        lost = self.keeps_more("pretrained", name)
+        if lost[1] > 0:
+            return None
+        return OPEN, f"{name} loses {told(lost, '+.1%')} of the guitar: nothing sure to prevent"
 
 
 def by(*differences: Difference) -> str:
@@ -143,6 +151,8 @@ def _ranks(g: Guide, m: Measured) -> Finding:
 
 @claim("guide_lora_forgets", "pitfalls", "against forgetting: use LoRA", "notebook 14, section 2")
 def _lora_forgets(g: Guide, m: Measured) -> Finding:
+    if nothing := m.nothing_lost("full, Muon"):
+        return nothing
     more = m.keeps_more("LoRA attention 16", "full, Muon")
     return by(more), f"guitar: LoRA (attention, 16) keeps {told(more, '+.1%')} more than full"
 
@@ -155,6 +165,8 @@ def _mitigation(name: str, words: str) -> Claim:
         "notebook 14, section 3",
     )
     def check(g: Guide, m: Measured) -> Finding:
+        if nothing := m.nothing_lost("the recipe"):
+            return nothing
         more = m.keeps_more(name, "the recipe")
         precision = m.trials.more(name, "the recipe")
         return by(more), f"guitar: keeps {told(more, '+.1%')}; average precision {told(precision)}"
@@ -162,30 +174,60 @@ def _mitigation(name: str, words: str) -> Claim:
     return check
 
 
-def _prior(weight: str) -> Claim:
-    @claim(
-        f"guide_prior_{weight}",
-        "DreamBooth",
-        f"prior preservation (weight {weight}) prevents forgetting",
-        "notebook 14, section 4: keeps nine tenths, and more than without",
-    )
+def _kept_by(ident: str, where: str, words: str, name: str, without: str) -> Claim:
+    """One term more in the loss against the same training `without`."""
+
+    @claim(ident, where, words, "notebook 14, section 4: keeps nine tenths, and more than without")
     def check(g: Guide, m: Measured) -> Finding:
-        name = f"prior {weight}"
-        more = m.keeps_more(name, "the recipe")
+        if nothing := m.nothing_lost(without):
+            return nothing
+        more = m.keeps_more(name, without)
         nine_tenths = m.distance.of((0.1, "untrained"), (0.9, "pretrained"), (-1, name))
-        precision = m.trials.more(name, "the recipe")
+        precision = m.trials.more(name, without)
         words = f"keeps {m.kept(name):.1%} of the guitar, {told(more, '+.1%')} more than without"
         return by(nine_tenths, more), f"{words}; average precision {told(precision)}"
 
     return check
 
 
-@claim("guide_rate", "pitfalls", "rate too high: quality collapses", "notebook 14, section 5")
+def _terms(names: list[str]) -> list[Claim]:
+    """The rows on prior preservation and replay, beside the recipe and where more is lost."""
+    rows = []
+    for name in names:
+        fast, _, term = name.rpartition("ten times the rate, ")
+        if not term.startswith(("prior", "replay")):
+            continue
+        kind, weight = term.split()
+        said = "prior preservation" if kind == "prior" else "replay"
+        where = "DreamBooth" if kind == "prior" else "pitfalls"
+        words = f"{said} (weight {weight}) prevents forgetting"
+        ident = f"guide_{kind}_{weight}"
+        if name == term:
+            rows.append(_kept_by(ident, where, words, name, "the recipe"))
+        else:
+            words = f"{words}, at ten times the rate"
+            rows.append(_kept_by(f"{ident}_fast", where, words, name, TOO_HIGH))
+    return rows
+
+
+TOO_HIGH = "rate ten times too high"
+
+
+@claim("guide_augmentation", "full fine-tuning, mitigation", "against forgetting: augmentation",
+       "notebook 14, section 3: excerpts drawn anew, or always the same")  # fmt: skip
+def _augmentation(g: Guide, m: Measured) -> Finding:
+    if nothing := m.nothing_lost("no augmentation"):
+        return nothing
+    more = m.keeps_more("the recipe", "no augmentation")
+    return by(more), f"guitar: keeps {told(more, '+.1%')} more with it"
+
+
+@claim("guide_rate", "pitfalls", "rate too high: quality collapses",
+       "notebook 14, section 5: below the recipe, and below the head alone")  # fmt: skip
 def _rate(g: Guide, m: Measured) -> Finding:
-    less = m.trials.more("the recipe", "rate ten times too high")
-    return by(
-        less
-    ), f"average precision of the recipe over that of ten times its rate: {told(less)}"
+    less, below = (m.trials.more(name, TOO_HIGH) for name in ("the recipe", "pretrained"))
+    words = f"average precision of the recipe over that of ten times its rate: {told(less)}"
+    return by(less, below), f"{words}; of the head alone over it: {told(below)}"
 
 
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
@@ -235,8 +277,8 @@ def examples_ledger(needs: dict[str, dict[str, int | None]], most: int) -> pd.Da
         words = "; ".join(
             f"{effect}: {n or f'not with {most}'}" for effect, n in needs[way].items()
         )
-        if None in found:
-            return (DIFFERS if high <= most else OPEN), words
+        if None in found or low > most:  # (more were asked for than were tried)
+            return (DIFFERS if high <= most else OPEN), f"{words}; at most {most} were tried"
         within = [low <= n <= high for n in found if n]
         return holds(all(within)) if len(set(within)) == 1 else UNDECIDED, words
 
@@ -254,10 +296,13 @@ def ledger(measured: Measured, guide: Guide = Guide()) -> pd.DataFrame:
     ranks = [
         _rank(4, "modest adaptation", 0.0, 0.5),
         _rank(16, "good adaptation", 0.5, 1.1),
+        _rank(64, "strong adaptation", guide.strong, np.inf),
         _rank(128, "near full fine-tune", guide.near_full, np.inf),
     ]
+    ranks = [one for one in ranks if one.id.replace("guide_rank_", "LoRA attention ")
+             in measured.methods.value]  # fmt: skip
     claims = [_savings, _memory, *ranks, _ranks, _lora_forgets]
     claims += [_mitigation(name, words) for name, words in guide.mitigations.items()]
-    claims += [_prior(name.split()[1]) for name in measured.trials.value if "prior" in name]
+    claims += [_augmentation, *_terms(list(measured.trials.value))]
     claims += [_rate, _long, _diverse, _generic]
     return judged("guide to fine-tuning", guide, claims, measured)

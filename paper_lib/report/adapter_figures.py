@@ -133,7 +133,7 @@ def front(table: pd.DataFrame, before: pd.Series) -> plt.Figure:
 def few_examples(table: pd.DataFrame) -> plt.Figure:
     """Above: F1 of each new effect over the number of examples. Below: what is left of the old.
 
-    table: effect, way, examples, f1, lo, hi, old_macro_f1.
+    table: effect, way, examples, f1, lo, hi, old_map, old_lo, old_hi.
     """
     effects = list(dict.fromkeys(table.effect))
     figure, axes = plt.subplots(
@@ -145,9 +145,10 @@ def few_examples(table: pd.DataFrame) -> plt.Figure:
         for (way, one), (color, marker) in zip(part.groupby("way", sort=False), looks, strict=True):
             column[0].fill_between(one.examples, one.lo, one.hi, color=color, alpha=0.12)
             column[0].plot(one.examples, one.f1, color=color, marker=marker, lw=1.8, label=way)
-            column[1].plot(one.examples, one.old_macro_f1, color=color, marker=marker, lw=1.8)
+            column[1].fill_between(one.examples, one.old_lo, one.old_hi, color=color, alpha=0.12)
+            column[1].plot(one.examples, one.old_map, color=color, marker=marker, lw=1.8)
         column[0].axhline(2 / 3, color="0.5", ls="--", lw=1)
-        column[0].text(0.98, 2 / 3, "always yes", ha="right", va="top", fontsize=10,
+        column[0].text(0.02, 0.69, "always yes", ha="left", va="bottom", fontsize=10,
                        transform=column[0].get_yaxis_transform())  # fmt: skip
         column[0].set(title=effect, xscale="log", ylim=(0, 1.02))
         column[1].set(xlabel="examples")
@@ -155,7 +156,7 @@ def few_examples(table: pd.DataFrame) -> plt.Figure:
         column[1].set_xticks(at, [str(number) for number in at])
         column[1].minorticks_off()
     axes[0, 0].set_ylabel("F1, new effect")
-    axes[1, 0].set_ylabel("macro-F1, 13 old effects")
+    axes[1, 0].set_ylabel("mean average precision,\n13 old effects")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, frameon=False,
                   loc="outside upper center")  # fmt: skip
     return figure
