@@ -194,7 +194,7 @@ def _terms(names: list[str]) -> list[Claim]:
     """The rows on prior preservation and replay, beside the recipe and where more is lost."""
     rows = []
     for name in names:
-        fast, _, term = name.rpartition("ten times the rate, ")
+        term = name.rpartition("ten times the rate, ")[2]
         if not term.startswith(("prior", "replay")):
             continue
         kind, weight = term.split()
