@@ -79,10 +79,11 @@ class Measured:
 
     def nothing_lost(self, name: str) -> Finding | None:
         """The finding on every remedy where that training forgets nothing for sure."""
-        lost = self.keeps_more("pretrained", name)
-        if lost[1] > 0:
+        lost, low, high = self.keeps_more("pretrained", name)
+        if low > 0:
             return None
-        return OPEN, f"{name} loses {told(lost, '+.1%')} of the guitar: nothing sure to prevent"
+        kept = f"{1 - lost:.1%} of the guitar ({1 - high:.1%} to {1 - low:.1%})"
+        return OPEN, f"{name} keeps {kept}: nothing sure to prevent"
 
 
 def by(*differences: Difference) -> str:
