@@ -149,13 +149,13 @@ def few_examples(table: pd.DataFrame) -> plt.Figure:
             column[1].fill_between(one.examples, one.old_lo, one.old_hi, color=color, alpha=0.12)
             column[1].plot(one.examples, one.old_map, color=color, marker=marker, lw=1.8)
         column[0].axhline(2 / 3, color="0.5", ls="--", lw=1)
-        column[0].text(0.02, 0.69, "always yes", ha="left", va="bottom", fontsize=10,
-                       transform=column[0].get_yaxis_transform())  # fmt: skip
         column[0].set(title=effect, xscale="log", ylim=(0, 1.02))
         column[1].set(xlabel="examples")
         at = sorted(set(part.examples))
         column[1].set_xticks(at, [str(number) for number in at])
         column[1].minorticks_off()
+    axes[0, 0].text(0.02, 0.69, "always yes", fontsize=10,
+                    transform=axes[0, 0].get_yaxis_transform())  # fmt: skip
     axes[0, 0].set_ylabel("F1, new effect")
     axes[1, 0].set_ylabel("mean average precision,\n13 old effects")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, frameon=False,
