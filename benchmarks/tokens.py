@@ -1,12 +1,14 @@
 """What tokens cost in time (notebooks 22 to 24), on one thread.
 
 Milliseconds to read a clip of 5 s, as each way to keep it wants; and for a model to answer sounds
-of some lengths, with one place for each frame (patches), or for each token (flat).
+of some lengths, with one place for each frame (patches), or for each token (flat); and for a step
+of training.
 
 `make benchmark` runs it after `adapters.py`. Ready for a network is log-mel, or (`to tokens`) what
 the codec's encoder makes of it; of tokens the numbers themselves, or (`to sound`) log-mel of what
 the decoder makes of them. The milliseconds are this machine's; what counts is their order. `python
-benchmarks/tokens.py --write` keeps them in benchmarks/tokens.csv and benchmarks/token_models.csv.
+benchmarks/tokens.py --write` keeps them beside it, in tokens.csv, token_models.csv and
+token_training.csv.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import torch
 from paper_lib.codec import frontends
 from paper_lib.core import machine, paths
 from paper_lib.sound import audio, plucked
-from paper_lib.tokens import codes, model
+from paper_lib.tokens import codes, downstream, model
 
 CLIPS, ROUNDS = 8, 7
 
@@ -67,6 +69,37 @@ def model_milliseconds() -> pd.DataFrame:
             row = {"seconds": seconds, "patches_ms": milliseconds(answer)}
             rows.append(row | {"flat_ms": milliseconds(flat)})
     return pd.DataFrame(rows).round(2)
+
+
+def one_step(net: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[int], None]:
+    """A step of training: there, back, and the weights moved."""
+    optimiser = torch.optim.AdamW(net.parameters())
+
+    def step(_: int) -> None:
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+
+    return step
+
+
+def step_milliseconds() -> pd.DataFrame:
+    """A row a kind of training of the small model: ms of a step on 16 clips, a second of each."""
+    codebooks, size = (9, 9, 9, 7, 7, 7), model.SIZES["small"]
+    heard = {name: torch.zeros(16, len(codebooks), frames, dtype=torch.long)
+             for name, frames in (("masked", 200), ("task", 100))}  # fmt: skip
+    hidden = model.hide(tuple(heard["masked"].shape), 0.25, np.random.default_rng(0))
+    masked, net = (model.TokenModel(codebooks, size) for _ in range(2))
+    net.keep_global()
+    task, labels = downstream.Classifier(net, np.zeros(13)), torch.zeros(16, 13)
+    both = {
+        "masked": one_step(masked, lambda: model.loss_of(
+            masked(heard["masked"], hidden), heard["masked"], hidden)),
+        "task": one_step(task, lambda: downstream.loss_of(task(heard["task"]), labels, True)),
+    }  # fmt: skip
+    rows = [{"step": name, "ms_a_second": milliseconds(step) / (heard[name].shape[2] / 100)}
+            for name, step in both.items()]  # fmt: skip
+    return pd.DataFrame(rows).round(1)
 
 
 def main() -> None:
@@ -110,9 +143,12 @@ def main() -> None:
     print(table.to_string(index=False))
     models = model_milliseconds()
     print(models.to_string(index=False))
+    steps = step_milliseconds()
+    print(steps.to_string(index=False))
     if "--write" in sys.argv:
         table.to_csv(paths.ROOT / "benchmarks" / "tokens.csv", index=False)
         models.to_csv(paths.ROOT / "benchmarks" / "token_models.csv", index=False)
+        steps.to_csv(paths.ROOT / "benchmarks" / "token_training.csv", index=False)
 
 
 if __name__ == "__main__":

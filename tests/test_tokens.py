@@ -323,9 +323,11 @@ def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
     net = model.TokenModel(SIZES, model.SIZES["tiny"])
     whole = sum(p.numel() for p in net.parameters())
     net.keep_global()
-    one = downstream.Classifier(net, 24, 3).eval()
+    one = downstream.Classifier(net, np.array([1.0, -2.0, 0.5])).eval()
     assert sum(p.numel() for p in one.parameters()) < whole
     tokens = torch.arange(12).remainder(7).expand(2, 6, 12)
+    assert one(tokens).tolist() == [[1.0, -2.0, 0.5]] * 2, "it begins with the constant answer"
+    torch.nn.init.normal_(one.last.weight)
     by_hand = torch.stack([net.states(tokens)[:, t] for t in range(12)]).sum(0) / 12
     assert torch.allclose(one(tokens), by_hand @ one.last.weight.T + one.last.bias, atol=1e-5)
     layers = downstream.averages(net, tokens.numpy(), 12)
@@ -338,19 +340,7 @@ def test_a_classifier_averages_the_global_states_and_answers_one_or_several():
         8,
         15,
     ]
-    logits = np.array([[2.0, 1.0, -1.0], [-3.0, -1.0, -2.0]])
-    assert downstream.answers(logits, True).tolist() == [[1, 1, 0], [0, 0, 0]]
-    assert downstream.answers(logits, False).tolist() == [[1, 0, 0], [0, 1, 0]]
     assert downstream.all_right(np.eye(3)[:2], np.eye(3)[[0, 2]]).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_a_linear_reader_finds_what_lies_on_a_line(several):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(300, 4))
-    truth = np.stack([x[:, 0] > 0, x[:, 0] <= 0], 1).astype(int)
-    found = downstream.read_off((x[:200], truth[:200]), x[200:], several)
-    assert downstream.all_right(truth[200:], found).mean() > 0.95
 
 
 class Knows(torch.nn.Module):
@@ -404,16 +394,16 @@ def test_a_masked_model_that_is_killed_goes_on_and_ends_with_the_same_weights(
     pd.testing.assert_frame_equal(history, resumed)
     _, code = codes.of_dataset(run, data)
     seeds = [downstream.Training("player", "pretrained", True, seed) for seed in (0, 1)]
-    begun = [downstream.start_of(run, data, code, one, 3) for one in seeds]
-    assert torch.equal(begun[0].net.norm.weight, whole.norm.weight)
-    assert not torch.equal(begun[0].last.weight, begun[1].last.weight), "seeds differ in the rest"
-    fitted = downstream.fit_all(run, data, seeds)
     task = downstream.tasks(run, data, ["player"])["player"]
-    assert fitted[seeds[0]].shape == (len(data.rows("test")), len(task.classes))
-    said = np.stack([downstream.answers(one, task.several) for one in fitted.values()])
-    table = downstream.table(run, task, {"fine-tuned": said})
+    begun = downstream.start_of(run, data, code, seeds[0], task)
+    assert torch.equal(begun.net.norm.weight, whole.norm.weight)
+    fitted = list(downstream.fit_all(run, data, seeds).values())
+    assert fitted[0]["test"].shape == (len(data.rows("test")), len(task.classes))
+    assert (fitted[0]["test"] != fitted[1]["test"]).any(), "seeds differ in the rest"
+    said = downstream.answers(task, fitted)
+    table = downstream.table(run, task, {"fine-tuned": fitted})
     assert table.score[0] == pytest.approx((said * task.truth[data.rows("test")]).sum(2).mean())
-    gain = downstream.gains(task, said[:1], said[1:], 100, 0)
+    gain = downstream.gains(task, fitted[:1], fitted[1:], 100, 0)
     right = [(one * task.truth[data.rows("test")]).sum(1).mean() for one in said]
     assert gain["gain"] == pytest.approx(right[1] - right[0]) and gain["lo"] <= gain["hi"]
     other = replace(run, token_epochs=4)
@@ -468,6 +458,50 @@ def test_the_ledger_of_the_token_paper_turns_with_what_is_measured():
     assert none["tokens_others"] == "not checkable here"  # (a machine without font and espeak-ng)
     fair = token_paper.Stated(accuracy=token_paper.ACCURACY | {("NSynth", "fine-tuned"): (40, 40)})
     assert token_paper.ledger(good, fair).set_index("id").verdict["tokens_all"] == "reproduced"
+
+
+def a_task(several: bool) -> downstream.Task:
+    """300 clips, one number each that says all of the first two classes; the third is rare."""
+    rng = np.random.default_rng(0)
+    which = rng.integers(2, size=300)
+    truth = np.stack([which == 0, which == 1, rng.random(300) < 0.1], 1).astype(np.float32)
+    truth = truth if several else np.eye(3, dtype=np.float32)[which]
+    split = np.array(["train", "validation", "test"] * 100)
+    tokens, recordings = which[:, None, None], np.arange(300).astype(str)
+    return downstream.Task("x", ("a", "b", "c"), truth, tokens, split, recordings, several)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_what_hears_nothing_costs_the_entropy_of_the_shares_and_what_hears_costs_less(several):
+    task, run = a_task(several), config.load("tiny")
+    found = {"without sound": downstream.without_sound(task)}
+    found["heard"] = [downstream.read_off(task, task.tokens[:, 0].astype(float))]
+    table = downstream.table(run, task, found).set_index("system")
+    share = task.truth[task.rows("train")].mean(0)
+    p, true = share.clip(1e-9, 1 - 1e-9), task.truth[task.rows("test")].mean(0)
+    each = -true * np.log(p) - (several * (1 - true) * np.log1p(-p))
+    entropy = each.mean() if several else each.sum()
+    assert table.cross_entropy["without sound"] == pytest.approx(entropy, abs=0.03)
+    assert table.cross_entropy["heard"] < 0.5 * entropy + 0.12 * several
+    if several:
+        always = downstream.answers(task, found["without sound"])
+        assert always.all(), "F1 rewards saying yes: the thresholds say so of one who hears nothing"
+        assert table.average_precision["without sound"] == pytest.approx(true.mean(), abs=1e-6)
+        assert np.isnan(table.by_lot).all()
+    else:
+        assert table.score["heard"] == 1 and table.by_lot["heard"] == pytest.approx(1 / 3)
+    gain = downstream.gains(task, found["without sound"], found["heard"], 100, 0)
+    assert gain["lo"] > 0.2 and gain["lo"] < gain["gain"] < gain["hi"]
+
+
+def test_an_answer_is_above_the_threshold_that_its_own_validation_clips_set():
+    task = a_task(several=True)
+    truth = {part: task.truth[task.rows(part)] for part in downstream.JUDGED}
+    cautious = {part: 2 * one - 4 for part, one in truth.items()}  # (all below one half, yet right)
+    assert (downstream.answers(task, [cautious])[0] == truth["test"]).all()
+    single = a_task(several=False)
+    logits = {"test": np.tile([0.0, 3.0, 1.0], (100, 1))}
+    assert (downstream.answers(single, [logits])[0] == [0, 1, 0]).all()
 
 
 def test_a_task_that_there_is_not_is_named():

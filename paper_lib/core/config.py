@@ -232,7 +232,8 @@ class Tokens:
     token_others: str = "families, speech"
     token_most: Count = 400  # sounds of each class and split of these (0: all)
     token_data: str = ""  # folder of its data sets: nsynth-train, ..., music_speech, gtzan_genre
-    token_task_epochs: Positive = 2  # of each task
+    token_task_epochs: Positive = 6  # of each task
+    token_task_seconds: Above0 = 1.0  # of a clip in a step of these
     token_seeds: Positive = 3  # trainings of each task
 
 

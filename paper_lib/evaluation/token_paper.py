@@ -58,7 +58,7 @@ class Measured:
     """What notebooks 22 to 24 measured."""
 
     masked: pd.DataFrame  # table_token_gains: other, bits, lo, hi: both ways minus the other
-    gains: pd.DataFrame  # task, gain, lo, hi: fine-tuned minus scratch
+    gains: pd.DataFrame  # task, gain, lo, hi: fine-tuned minus scratch (`downstream.gains`)
     others: pd.DataFrame  # the same of the paper's own tasks, or their like; empty if none was made
     dropped: pd.DataFrame  # task, gain, lo, hi: with a chunk dropped minus without
     worth: pd.DataFrame  # table_token_value, indexed by system
@@ -247,7 +247,7 @@ def _advantage(s: Stated, m: Measured) -> Finding:
         return OPEN, "no times for this size"
     low, high = m.decoded["lo"], m.decoded["hi"]
     told = (
-        f"{mine.ms:.1f} ms a clip beside {back.ms:.1f}; decoded, the score is "
+        f"{mine.ms:.1f} ms a clip beside {back.ms:.1f}; decoded, mean average precision is "
         f"{m.decoded['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
     )
     return (REPRODUCED if mine.ms < back.ms and low <= 0 else DIFFERS), told

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit, softmax
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from ..core import config, loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.errors import NotHere, PaperError
 from ..core.random import generator_for
-from ..evaluation import intervals
+from ..evaluation import intervals, scores
 from ..recognition import features, head
 from ..recognition.optimisers import warm_cosine
 from ..sound import effects
@@ -33,6 +34,9 @@ from .statistics import reader
 NOTEBOOK = "24_without_decoding"
 DROPPED = 0.25  # of a sequence, in one piece (the paper does not say how much)
 BATCH = 16
+HEAD_RATE = 10  # times the rate of the rest: the linear layer begins at nothing
+JUDGED = ("validation", "test")
+Logits = dict[str, np.ndarray]  # of the clips `JUDGED`, (clips, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +107,16 @@ class Classifier(nn.Module):
     """Tokens (batch, codebooks, frames) -> (batch, classes) logits.
 
     What is averaged is standardised over the batch before the linear layer, which the paper does
-    not say: else the small differences between clips are learned slowly.
+    not say: else the small differences between clips are learned slowly. It begins with one answer
+    for all, `constant` (classes,): a drawn layer is wrong with confidence, and unlearns it first.
     """
 
-    def __init__(self, net: TokenModel, width: int, classes: int):
+    def __init__(self, net: TokenModel, constant: np.ndarray):
         super().__init__()
-        self.net, self.last = net, nn.Linear(width, classes)
+        width = net.norm.normalized_shape[0]
+        self.net, self.last = net, nn.Linear(width, len(constant))
+        nn.init.zeros_(self.last.weight)
+        self.last.bias.data = torch.from_numpy(constant).float()
         self.scale = nn.BatchNorm1d(width, affine=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -120,6 +128,18 @@ def without_a_chunk(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     gone = round(DROPPED * tokens.shape[1])
     begin = int(rng.integers(tokens.shape[1] - gone + 1))
     return torch.cat([tokens[:, :begin], tokens[:, begin + gone :]], 1)
+
+
+def constant(task: Task) -> np.ndarray:
+    """(classes,) logits of the best answer that hears nothing: the training clips' shares."""
+    truth = task.truth[task.rows("train")]
+    values = 2 if task.several else len(task.classes)  # (one clip more of each: none is ruled out)
+    return _logits((truth.sum(0) + 1) / (len(truth) + values), task.several)
+
+
+def _logits(probability: np.ndarray, several: bool) -> np.ndarray:
+    p = probability.clip(1e-6, 1 - 1e-6)
+    return np.log(p) - np.log1p(-p) if several else np.log(p)
 
 
 def loss_of(logits: torch.Tensor, truth: torch.Tensor, several: bool) -> torch.Tensor:
@@ -144,16 +164,16 @@ class Training:
 
 def train(
     profile: Profile, data: Dataset, training: Training, folder: Path | None = None
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """(test clips, classes) logits of a trained classifier, and its history.
+) -> tuple[Logits, pd.DataFrame]:
+    """What a trained classifier answers, and its history.
 
-    A step hears a piece of each clip, of `token_seconds`, begun anywhere. The last epoch counts:
-    nothing is chosen. With a `folder` a killed training goes on.
+    A step hears a piece of each clip, of `token_task_seconds`, begun anywhere. The last epoch
+    counts: nothing is chosen. With a `folder` a killed training goes on.
     """
     own, code = task(profile, data, training.task), codes.of_dataset(profile, data)[1]
-    model = start_of(profile, data, code, training, len(own.classes))
+    model = start_of(profile, data, code, training, own)
     seed = profile.seed + training.seed
-    frames = round(profile.token_seconds * code.frame_rate)
+    frames = round(profile.token_task_seconds * code.frame_rate)
     rows = own.rows("train")
     whole = len(rows) // BATCH * BATCH  # (one clip alone cannot be standardised)
     examples, per_epoch = loop.shuffled(rows, BATCH, seed, training.task, heard=whole)
@@ -169,30 +189,29 @@ def train(
         return loss_of(model(heard.to(device)), truth, own.several)
 
     steps = profile.token_task_epochs * per_epoch
-    optimiser = torch.optim.AdamW(model.parameters(), profile.token_rate, weight_decay=0.01)
+    rates = {model.net: profile.token_rate, model.last: HEAD_RATE * profile.token_rate}
+    groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates.items()]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     plan = loop.Plan(steps=steps, per_epoch=per_epoch, seed=seed, clip=1.0,
                      checkpoint_every=per_epoch, label=training.task)  # fmt: skip
     schedule = warm_cosine(optimiser, steps, 0.1)
     plain = loop.Task(model, examples, loss, [optimiser], [schedule])
     history = loop.train(plain, plan, folder).history
-    return said(model, own.tokens[own.rows("test")], frames), history
+    judged = {part: own.rows(part) for part in JUDGED if len(own.rows(part))}
+    return {part: said(model, own.tokens[rows], frames) for part, rows in judged.items()}, history
 
 
 def start_of(
-    profile: Profile, data: Dataset, code: Code, training: Training, classes: int
+    profile: Profile, data: Dataset, code: Code, training: Training, own: Task
 ) -> Classifier:
     """A classifier as it begins: on random weights, or on those of the masked model.
 
-    The last layer is drawn by the training's seed in both. (There is one masked model: what its own
-    seed is worth, no interval here holds.)
+    (There is one masked model: what its own seed is worth, no interval here holds.)
     """
-    seed = profile.seed + training.seed
-    fresh = pretraining.new(profile, code, seed)
+    fresh = pretraining.new(profile, code, profile.seed + training.seed)
     net = pretraining.load(profile, data) if training.start == "pretrained" else fresh
     net.keep_global()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Classifier(net, net.norm.normalized_shape[0], classes)
+    return Classifier(net, constant(own))
 
 
 def pieces(tokens: np.ndarray, frames: int) -> list[np.ndarray]:
@@ -219,7 +238,7 @@ def said(model: nn.Module, tokens: np.ndarray, frames: int) -> np.ndarray:
 
 def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     """data/<profile>/token_tasks/<...>: what one training leaves."""
-    names = ("token_task_epochs", "token_rate", "token_size", "token_seconds", "seed")
+    names = ("token_task_epochs", "token_rate", "token_size", "token_task_seconds", "seed")
     own = {name: getattr(profile, name) for name in names} | asdict(training)
     own["seed"] = profile.seed + training.seed
     made = stages.ready(codes.stage(profile, data), pretraining.NOTEBOOK)
@@ -235,23 +254,22 @@ def stage(profile: Profile, data: Dataset, training: Training) -> stages.Stage:
     return stages.Stage("token_task", folder, own, inputs, threads=1)
 
 
-def fit(profile: Profile, folder: Path, training: Training) -> np.ndarray:
-    """Train, if that has not been done; (test clips, classes) logits."""
+def fit(profile: Profile, folder: Path, training: Training) -> Logits:
+    """Train, if that has not been done; what it answers."""
     data = Dataset(folder)
     made = stage(profile, data, training)
     with made.opened() as work:
         if work:
             machine.make_deterministic(1)
             logits, history = train(profile, data, training, work)
-            np.save(work / "said.npy", logits)
+            np.savez(work / "said.npz", allow_pickle=False, **logits)
             history.to_csv(work / "history.csv", index=False)
-            made.finish(stages.array_digest(logits))
-    return np.load(made.folder / "said.npy")
+            made.finish(stages.array_digest(np.concatenate(list(logits.values()))))
+    with np.load(made.folder / "said.npz") as kept:
+        return dict(kept)
 
 
-def fit_all(
-    profile: Profile, data: Dataset, trainings: list[Training]
-) -> dict[Training, np.ndarray]:
+def fit_all(profile: Profile, data: Dataset, trainings: list[Training]) -> dict[Training, Logits]:
     """Every training, a core each."""
     logits = parallel.each(fit, [(profile, data.folder, one) for one in trainings], "tasks")
     return dict(zip(trainings, logits, strict=True))
@@ -272,13 +290,17 @@ def averages(net: TokenModel, tokens: np.ndarray, frames: int) -> np.ndarray:
     return torch.cat(found, 1).numpy()
 
 
-def read_off(train: tuple[np.ndarray, np.ndarray], test: np.ndarray, several: bool) -> np.ndarray:
-    """(clips, classes) 0/1 of a linear reader. train: inputs, truth (clips, classes)."""
-    line, classes = reader(several), train[1].shape[1]
-    if several:
-        return line.fit(*train).predict(test).astype(int)
-    which = line.fit(train[0], train[1].argmax(1)).predict(test)
-    return (which[:, None] == np.arange(classes)).astype(int)
+def read_off(task: Task, x: np.ndarray) -> Logits:
+    """What a linear reader answers that learned from training clips. x: (clips, numbers)."""
+    line, rows = reader(task.several), task.rows("train")
+    truth = task.truth[rows].astype(int)
+    line.fit(x[rows], truth if task.several else truth.argmax(1))
+    found = {}
+    for part in JUDGED:
+        said = np.zeros((len(task.rows(part)), len(task.classes)))
+        said[:, line.classes_] = line.predict_proba(x[task.rows(part)])
+        found[part] = _logits(said, task.several)
+    return found
 
 
 # --- a listener that hears sound made of the tokens -----------------------------------------------
@@ -314,39 +336,71 @@ def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
     return np.load(folder / "statistics.npy")
 
 
-def listener_says(profile: Profile, data: Dataset, statistics: np.ndarray) -> np.ndarray:
-    """(seeds, test clips, 13) 0/1 of notebook 02's log-mel + MLP, which learned from the clips."""
-    x, found = features.pool(statistics[data.rows("test")], "mean_sd_mad"), []
+def listener_says(profile: Profile, data: Dataset, statistics: np.ndarray) -> list[Logits]:
+    """What notebook 02's log-mel + MLP answers, which learned from the clips: one for each seed."""
+    x, found = features.pool(statistics, "mean_sd_mad"), []
     for seed in range(profile.head_seeds):
         folder = paths.model(profile.profile, "logmel", seed)
         stages.require(folder, "02_frozen_embeddings", dataset=data.content)
-        found.append(head.probabilities(head.read_head(folder), x) > 0.5)
-    return np.stack(found).astype(int)
+        found.append(_heard(head.read_head(folder), data, x))
+    return found
 
 
-def learned_again(profile: Profile, data: Dataset, statistics: np.ndarray) -> np.ndarray:
+def learned_again(profile: Profile, data: Dataset, statistics: np.ndarray) -> list[Logits]:
     """The same of one that learned from what the tokens of training clips sound like."""
     x = features.pool(statistics, "mean_sd_mad")
     items = [(profile, data.folder, x, seed) for seed in range(profile.head_seeds)]
-    return np.stack(parallel.each(_learned, items, "listeners"))
+    return parallel.each(_learned, items, "listeners")
 
 
-def _learned(profile: Profile, folder: Path, x: np.ndarray, seed: int) -> np.ndarray:
+def _learned(profile: Profile, folder: Path, x: np.ndarray, seed: int) -> Logits:
     machine.make_deterministic(1)
     data = Dataset(folder)
     learned, judged = ((x[r], data.labels[r]) for r in map(data.rows, ("train", "validation")))
     listener, _ = head.train_head(learned, judged, profile, True, profile.seed + seed)
-    return (head.probabilities(listener, x[data.rows("test")]) > 0.5).astype(int)
+    return _heard(listener, data, x)
+
+
+def _heard(listener: head.Head, data: Dataset, x: np.ndarray) -> Logits:
+    found = {part: head.probabilities(listener, x[data.rows(part)]) for part in JUDGED}
+    return {part: _logits(one, True) for part, one in found.items()}
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 
-def answers(logits: np.ndarray, several: bool) -> np.ndarray:
-    """(..., classes) logits -> 0/1."""
-    if several:
-        return (logits > 0).astype(int)
-    return (logits == logits.max(-1, keepdims=True)).astype(int)
+def without_sound(task: Task) -> list[Logits]:
+    """The `constant` answer, for every clip."""
+    rows = {part: len(task.rows(part)) for part in JUDGED}
+    return [{part: np.tile(constant(task), (many, 1)) for part, many in rows.items()}]
+
+
+def answers(task: Task, each: list[Logits]) -> np.ndarray:
+    """(trainings, test clips, classes) 0/1.
+
+    Of several labels, those above thresholds that each training's own answers to the validation
+    clips set; else the likeliest.
+    """
+    if not task.several:
+        found = np.stack([one["test"] for one in each])
+        return (np.arange(len(task.classes)) == found.argmax(-1)[..., None]).astype(int)
+    truth = task.truth[task.rows("validation")]
+    limits = [scores.cautious_thresholds(truth, expit(one["validation"])) for one in each]
+    both = zip(each, limits, strict=True)
+    return np.stack([expit(one["test"]) > limit for one, limit in both]).astype(int)
+
+
+def probabilities(task: Task, each: list[Logits]) -> np.ndarray:
+    """(trainings, test clips, classes)."""
+    found = np.stack([one["test"] for one in each])
+    return expit(found) if task.several else softmax(found, axis=-1)
+
+
+def cross_entropy(task: Task, each: list[Logits]) -> float:
+    """`loss_of` the answers to test clips, the mean over trainings."""
+    truth = torch.from_numpy(task.truth[task.rows("test")]).double()
+    said = (torch.from_numpy(one["test"]).double() for one in each)
+    return float(np.mean([float(loss_of(one, truth, task.several)) for one in said]))
 
 
 def all_right(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
@@ -354,43 +408,53 @@ def all_right(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
     return (truth == answered).all(-1).astype(float)
 
 
-def table(profile: Profile, task: Task, found: dict[str, np.ndarray]) -> pd.DataFrame:
+def table(profile: Profile, task: Task, found: dict[str, list[Logits]]) -> pd.DataFrame:
     """A row a system on test clips: `score`, which is macro-F1 of several labels, else accuracy.
 
-    found: system -> (seeds, test clips, classes) 0/1. lo, hi: 95 % over recordings, and over seeds
-    where there are several.
+    found: system -> its trainings. lo, hi: 95 % over recordings, and over trainings where there are
+    several. average_precision: the mean over labels, where they are several. cross_entropy: of the
+    probabilities, in nats (that of `without_sound` is what hearing nothing costs). by_lot: the
+    accuracy of drawing lots, where one class holds.
     """
     test, rows = task.rows("test"), []
-    truth = task.truth[test].astype(int)
+    truth = task.truth[test]
     own = task.recordings[test], profile.bootstrap, profile.seed
-    for system, said in found.items():
-        row = {"task": task.name, "system": system, "seeds": len(said), "clips": len(test)}
+    for system, each in found.items():
+        row = {"task": task.name, "system": system, "seeds": len(each), "clips": len(test)}
         row["measure"] = "macro-F1" if task.several else "accuracy"
+        said, sure = answers(task, each), probabilities(task, each)
         if task.several:
-            score = intervals.mean_score(truth, said)["macro_f1"]
-            low, high = intervals.intervals(truth, said, *own)["macro_f1"]
+            score = intervals.mean_score(truth.astype(int), said)["macro_f1"]
+            low, high = intervals.intervals(truth.astype(int), said, *own)["macro_f1"]
+            each_precision = [scores.mean_average_precision(truth, one) for one in sure]
+            precision = float(np.mean(each_precision))
         else:
             right = all_right(truth, said)
             score, (low, high) = right.mean(), intervals.of_mean(right, *own)
-        rows.append(row | {"score": float(score), "lo": float(low), "hi": float(high)})
+            precision = float("nan")
+        row |= {"score": float(score), "lo": float(low), "hi": float(high)}
+        row |= {"average_precision": precision, "cross_entropy": cross_entropy(task, each)}
+        rows.append(row | {"by_lot": np.nan if task.several else 1 / len(task.classes)})
     return pd.DataFrame(rows)
 
 
 def gains(
-    task: Task, one: np.ndarray, other: np.ndarray, resamples: int, seed: int
+    task: Task, one: list[Logits], other: list[Logits], resamples: int, seed: int
 ) -> dict[str, float | str]:
-    """The score (`table`) of `other` minus that of `one`, with its 95 % interval.
+    """What `other` has more than `one`, with its 95 % interval; recordings are drawn once for both.
 
-    Both (seeds, test clips, classes) 0/1; recordings are drawn once for both.
+    Of several labels, in mean average precision (no threshold is in it); else in accuracy, of as
+    many trainings of both.
     """
     test = task.rows("test")
-    truth, recordings = task.truth[test].astype(int), task.recordings[test]
+    truth, recordings = task.truth[test], task.recordings[test]
     if task.several:
-        both = {"before": one, "after": other}
-        scored = intervals.macro_f1(truth, both, recordings, resamples, seed)
+        both = {"before": probabilities(task, one), "after": probabilities(task, other)}
+        scored = intervals.average_precision(truth, both, recordings, resamples, seed)
         gain, low, high = scored.more("after", "before")
     else:
-        right = all_right(truth, other) - all_right(truth, one)
-        gain = right.mean()
-        low, high = intervals.of_mean(right, recordings, resamples, seed)
+        right = [all_right(truth, answers(task, each)) for each in (one, other)]
+        more = right[1] - right[0]
+        gain = more.mean()
+        low, high = intervals.of_mean(more, recordings, resamples, seed)
     return {"task": task.name, "gain": float(gain), "lo": float(low), "hi": float(high)}
