@@ -428,6 +428,7 @@ def test_which_test_sizes_can_print_a_percentage_and_which_f1_goes_with_it():
 
 def test_the_ledger_of_the_token_paper_turns_with_what_is_measured():
     gain = pd.DataFrame({"task": ["effects"], "gain": [0.1], "lo": [0.05], "hi": [0.15]})
+    gain["measure"] = "average precision"
     masked = pd.DataFrame({"other": ["bigram"], "bits": [-0.5], "lo": [-0.6], "hi": [-0.4]})
     worth = pd.DataFrame(
         {"score": [0.8, 0.8, 0.8], "lo": 0.7, "kbps": [2.0, 2.0, 100.0], "ms": [1.0, 8.0, 5.0]},
@@ -497,8 +498,12 @@ def test_what_hears_nothing_costs_the_entropy_of_the_shares_and_what_hears_costs
 def test_an_answer_is_above_the_threshold_that_its_own_validation_clips_set():
     task = a_task(several=True)
     truth = {part: task.truth[task.rows(part)] for part in downstream.JUDGED}
-    cautious = {part: 2 * one - 4 for part, one in truth.items()}  # (all below one half, yet right)
-    assert (downstream.answers(task, [cautious])[0] == truth["test"]).all()
+    # all below one half, or all above it, and yet right
+    cautious, bold = ({part: 2 * one + add for part, one in truth.items()} for add in (-4, 2))
+    assert (downstream.answers(task, [cautious, bold]) == truth["test"]).all()
+    # on test clips surer than on validation clips by more than a threshold's reach: all is claimed
+    shifted = cautious | {"test": bold["test"]}
+    assert downstream.answers(task, [shifted]).all(), "test clips set no threshold"
     single = a_task(several=False)
     logits = {"test": np.tile([0.0, 3.0, 1.0], (100, 1))}
     assert (downstream.answers(single, [logits])[0] == [0, 1, 0]).all()

@@ -58,7 +58,7 @@ class Measured:
     """What notebooks 22 to 24 measured."""
 
     masked: pd.DataFrame  # table_token_gains: other, bits, lo, hi: both ways minus the other
-    gains: pd.DataFrame  # task, gain, lo, hi: fine-tuned minus scratch (`downstream.gains`)
+    gains: pd.DataFrame  # task, measure, gain, lo, hi: fine-tuned minus scratch
     others: pd.DataFrame  # the same of the paper's own tasks, or their like; empty if none was made
     dropped: pd.DataFrame  # task, gain, lo, hi: with a chunk dropped minus without
     worth: pd.DataFrame  # table_token_value, indexed by system
@@ -142,7 +142,8 @@ def _all(s: Stated, m: Measured) -> Finding:
 
 def _told(part: pd.DataFrame) -> str:
     return "; ".join(
-        f"{row.task} {row.gain:+.3f} ({row.lo:+.3f} to {row.hi:+.3f})" for row in part.itertuples()
+        f"{row.task} {row.measure} {row.gain:+.3f} ({row.lo:+.3f} to {row.hi:+.3f})"
+        for row in part.itertuples()
     )
 
 
@@ -267,7 +268,8 @@ def _beside_sound(s: Stated, m: Measured) -> Finding:
     best = rivals.loc[rivals.score.idxmax()]
     told = (
         f"{best.kbps / mine.kbps:.0f} times fewer bits; score {mine.score:.2f} beside "
-        f"{best.score:.2f} ({best.name}), {mine.ms:.1f} ms beside {best.ms:.1f}"
+        f"{best.score:.2f} ({best.name}), {mine.ms:.1f} ms beside {best.ms:.1f} (thresholds: the "
+        "tokens' from validation clips, published listeners' one half)"
     )
     return (REPRODUCED if mine.score >= best.lo and mine.ms < best.ms else DIFFERS), told
 

@@ -337,7 +337,10 @@ def heard_again(profile: Profile, data: Dataset) -> np.ndarray:
 
 
 def listener_says(profile: Profile, data: Dataset, statistics: np.ndarray) -> list[Logits]:
-    """What notebook 02's log-mel + MLP answers, which learned from the clips: one for each seed."""
+    """What notebook 02's log-mel + MLP answers, which learned from the clips: one for each seed.
+
+    statistics: (clips, 3, bands), of the clips or of what is made of them.
+    """
     x, found = features.pool(statistics, "mean_sd_mad"), []
     for seed in range(profile.head_seeds):
         folder = paths.model(profile.profile, "logmel", seed)
@@ -443,8 +446,8 @@ def gains(
 ) -> dict[str, float | str]:
     """What `other` has more than `one`, with its 95 % interval; recordings are drawn once for both.
 
-    Of several labels, in mean average precision (no threshold is in it); else in accuracy, of as
-    many trainings of both.
+    `measure`: of several labels mean average precision (no threshold is in it), else accuracy, of
+    as many trainings of both.
     """
     test = task.rows("test")
     truth, recordings = task.truth[test], task.recordings[test]
@@ -457,4 +460,6 @@ def gains(
         more = right[1] - right[0]
         gain = more.mean()
         low, high = intervals.of_mean(more, recordings, resamples, seed)
-    return {"task": task.name, "gain": float(gain), "lo": float(low), "hi": float(high)}
+    measure = "average precision" if task.several else "accuracy"
+    row = {"task": task.name, "measure": measure}
+    return row | {"gain": float(gain), "lo": float(low), "hi": float(high)}
