@@ -268,8 +268,7 @@ def _beside_sound(s: Stated, m: Measured) -> Finding:
     best = rivals.loc[rivals.score.idxmax()]
     told = (
         f"{best.kbps / mine.kbps:.0f} times fewer bits; score {mine.score:.2f} beside "
-        f"{best.score:.2f} ({best.name}), {mine.ms:.1f} ms beside {best.ms:.1f} (thresholds: the "
-        "tokens' from validation clips, published listeners' one half)"
+        f"{best.score:.2f} ({best.name}), {mine.ms:.1f} ms beside {best.ms:.1f}"
     )
     return (REPRODUCED if mine.score >= best.lo and mine.ms < best.ms else DIFFERS), told
 
