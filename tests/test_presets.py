@@ -1,8 +1,13 @@
 """Presets as rows, encoders counted against a published table, scores with known values."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -94,6 +99,35 @@ def test_a_part_that_is_played_alone_is_the_same_as_in_a_longer_one(amsynth):
 
 
 # --- encoders -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_presets_whose_playing_is_killed_are_played_to_the_same_bytes(
+    amsynth, tmp_path, monkeypatch
+):
+    made = "from paper_lib.core import config; from paper_lib.proxies import presets; "
+    made += "presets.make(config.load('tiny'))"
+    command = [sys.executable, "-c", made]
+
+    def shards() -> list[Path]:
+        return list((tmp_path / "killed").rglob("*.npz"))
+
+    environment = os.environ | {"PAPER_DATA": str(tmp_path / "killed")}
+    running = subprocess.Popen(command, env=environment, start_new_session=True)
+    while not shards() and running.poll() is None:
+        time.sleep(0.01)
+    assert running.poll() is None, "it was to be killed while it plays"
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = shards()
+    assert not (tmp_path / "killed" / "tiny" / "presets").exists()
+    resumed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert f"{len(kept)}/2 [00:00<?" in resumed.stderr, "what had been played was not played again"
+    monkeypatch.setenv("PAPER_DATA", str(tmp_path / "whole"))
+    presets.make(config.load("tiny"))
+    folders = [tmp_path / name / "tiny" / "presets" for name in ("killed", "whole")]
+    both = [{file.name: file.read_bytes() for file in folder.glob("*.npy")} for folder in folders]
+    assert both[0] == both[1] and len(both[0]) == 8
 
 
 def test_at_the_papers_sizes_the_weights_are_those_of_its_table_2():

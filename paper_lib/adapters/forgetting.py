@@ -49,6 +49,7 @@ class Trial:
     rebuild: float = 0.0  # lambda of the reconstruction, trained on jointly
     replay: bool = False  # what is reconstructed is the training guitar, dry, not other sounds
     one_style: bool = False  # only recordings of one style and part are heard, as many steps
+    recordings: int = 0  # only so many of training, drawn, as many steps (0: all)
     labels: str = ""  # "any": every label says whether there is any effect
 
 
@@ -75,10 +76,11 @@ WHERE_LOST = (
 # the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
 PITFALLS = (
     TOO_HIGH,
-    Trial("twice as long", epochs=2.0),
+    Trial("too long", epochs=2.0, recordings=12),
     Trial("one style alone", one_style=True),
     Trial("labels too generic", labels="any"),
 )
+EARLIER = Trial("stopped earlier", epochs=1 / 3, recordings=12)  # the remedy for "too long"
 
 
 # --- what is given back ---------------------------------------------------------------------------
@@ -219,6 +221,10 @@ def lesson(data: Dataset, trial: Trial, general: General | None) -> training.Les
     rows, wanted = usual.train, usual.wanted
     if trial.one_style:
         rows = np.resize(rows[styles(data)[rows] == commonest_style(data)], len(rows))
+    if trial.recordings:
+        of = data.index.recording.to_numpy()
+        drawn = generator_for(0, "few recordings").permutation(np.unique(of[rows]))
+        rows = np.resize(rows[np.isin(of[rows], drawn[: trial.recordings])], len(rows))
     if trial.labels == "any":
         wanted = np.repeat(wanted.max(1, keepdims=True), wanted.shape[1], 1)
     if general is None:

@@ -410,6 +410,7 @@ class Judged:
     """What the trainings of one encoder score on one kind of preset."""
 
     l1: np.ndarray  # (trainings, presets)
+    shape_l1: np.ndarray  # the same of `shape` alone
     by_sound: np.ndarray  # (trainings, presets) mean reciprocal rank over the pools that it is in
     runs: dict[str, np.ndarray]  # score -> (trainings, pools)
 
@@ -435,15 +436,21 @@ def judge(
     mean, deviation = scaling(data["drawn"])
     rows = tested(data)[kind]
     sounds = (data[kind].sounds[rows] - mean) / deviation
-    errors, ranks, found = [], [], []
+    errors, of_shape, ranks, found = [], [], [], []
     for one in trainings:
         said = answers(profile, one)[kind][rows]
         errors.append(np.abs(said - sounds).mean(1))
+        of_shape.append(np.abs(shape(said) - shape(sounds)).mean(1))
         each, scores = runs(said, sounds, pool_of(data), 100, profile.seed)
         ranks.append(each)
         found.append(scores)
     both = {name: np.stack([one[name] for one in found]) for name in found[0]}
-    return Judged(np.stack(errors), np.stack(ranks), both)
+    return Judged(np.stack(errors), np.stack(of_shape), np.stack(ranks), both)
+
+
+def shape(sounds: np.ndarray) -> np.ndarray:
+    """(n, 128) embeddings, each without its own mean over the bands: how loud it is left out."""
+    return sounds - sounds.mean(1, keepdims=True)
 
 
 def trainings_of(profile: Profile, name: str) -> list[Training]:
@@ -463,9 +470,11 @@ def table(profile: Profile, data: dict[str, Presets]) -> pd.DataFrame:
             row["weights"] = sum(p.numel() for p in new(profile, name).parameters())
             for score, values in found.runs.items():
                 row |= {score: values.mean(), f"{score} sd": values.std()}
+            row["shape_l1"] = found.shape_l1.mean()
             rows.append(row | {"lo": lo, "hi": hi, "published": proxy_paper.DIVA[kind][name][0]})
         sounds = (data[kind].sounds[which] - mean) / deviation
-        guess = {"encoder": "chance", "presets": kind, "pool": pool, "l1": np.abs(sounds).mean()}
+        guess = {"encoder": "chance", "presets": kind, "pool": pool, "l1": np.abs(sounds).mean(),
+                 "shape_l1": np.abs(shape(sounds)).mean()}  # fmt: skip
         both = dict.fromkeys(("preset by sound", "sound by preset"), chance(pool))
         rows.append(guess | both)
     return pd.DataFrame(rows)
@@ -521,6 +530,25 @@ def growth(
                 row = {"encoder": name, "presets": kind, "training": round(share * whole)}
                 mrr = found.runs["preset by sound"].mean()
                 rows.append(row | {"mrr": mrr, "lo": lo, "hi": hi, "l1": found.l1.mean()})
+    return pd.DataFrame(rows)
+
+
+def clouds_apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> pd.DataFrame:
+    """How far apart two kinds of sounds are, beside two halves of a kind.
+
+    one, other: `drawn` and `by hand` -> (n, features), two halves of each kind, of as many sounds.
+
+    Returns:
+        A row a pair of clouds: `wasserstein`, and `nearest`, the median distance of a sound of the
+        second to the nearest one of the first.
+    """
+    pairs = [("drawn", "by hand"), ("drawn", "drawn"), ("by hand", "by hand")]
+    rows = []
+    for first, second in pairs:
+        near = cdist(other[second], one[first]).min(1)
+        rows.append({"from": first, "to": second,
+                     "wasserstein": wasserstein(one[first], other[second]),
+                     "nearest": float(np.median(near))})  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -7,6 +7,7 @@ heard as.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -19,7 +20,6 @@ from scipy.spatial.distance import cdist
 from torch import nn
 from torch.nn import functional as F
 
-from ..codec.frontends import spectrum
 from ..core import loop, machine, parallel, paths, stages
 from ..core.config import Profile
 from ..core.random import generator_for
@@ -133,13 +133,12 @@ def trainings(profile: Profile) -> list[Matching]:
 def weights_at(schedule: str, progress: float) -> tuple[float, float]:
     """Of the parameter loss and of the embedding loss, at 0 to 1 of a training.
 
-    In the first third the parameters alone; in the second the embedding comes in, and the
-    parameters go down to a half (Mix) or to nought (Switch).
+    In the first third the parameters alone; in the second the embedding comes in, to a half (Mix)
+    or to one (Switch), and the parameters go down by as much (so the paper's released code).
     """
-    if schedule == "PLoss":
-        return 1.0, 0.0
     come = float(np.clip(3 * progress - 1, 0, 1))
-    return 1 - come * {"Mix": 0.5, "Switch": 1.0}[schedule], come
+    share = come * {"PLoss": 0.0, "Mix": 0.5, "Switch": 1.0}[schedule]
+    return 1 - share, share
 
 
 # --- the proxy, on presets that people made -------------------------------------------------------
@@ -231,25 +230,26 @@ def _read(profile: Profile, made: stages.Stage, notebook: str) -> nn.Sequential:
 
 
 def together(data: dict[str, Presets]) -> dict[str, Presets]:
-    """What estimators are trained, chosen and tested on: drawn and by hand, parts of 80-10-10.
+    """What estimators are trained, chosen and tested on: of parts of 80-10-10.
 
-    Tests are of presets made by hand alone.
+    They learn from drawn presets and from those made by hand; they are chosen and tested on the
+    latter alone.
     """
     drawn, hand = data["drawn"], data["by hand"]
     seen, own = presets.pictured(len(drawn)), encoders.split(len(hand))
 
-    def joined(part: str, of_drawn: np.ndarray) -> Presets:
-        which = np.isin(seen, of_drawn)  # (of the drawn ones those that keep a picture)
-        pairs = {"presets": seen[which], "sounds": seen[which], "pictures": np.flatnonzero(which)}
+    which = np.isin(seen, encoders.split(len(drawn))["train"])  # (that keep a picture)
+    pairs = {"presets": seen[which], "sounds": seen[which], "pictures": np.flatnonzero(which)}
+
+    def joined(part: str, rows: np.ndarray) -> Presets:
         whole = {
-            name: np.concatenate(
-                [getattr(drawn, name)[rows]] * (part != "test") + [getattr(hand, name)[own[part]]]
-            )
-            for name, rows in pairs.items()
-        }
+            name: np.concatenate([getattr(drawn, name)[of]] * (part == "train")
+                                 + [getattr(hand, name)[rows]])
+            for name, of in pairs.items()
+        }  # fmt: skip
         return Presets(**whole, tries=len(whole["presets"]))
 
-    return {part: joined(part, rows) for part, rows in encoders.split(len(drawn)).items()}
+    return {part: joined(part, rows) for part, rows in own.items()}
 
 
 def stage(profile: Profile, training: Matching) -> stages.Stage:
@@ -362,29 +362,68 @@ def fit_all(profile: Profile, chosen: list[Matching]) -> pd.DataFrame:
 # --- how alike two sounds are ---------------------------------------------------------------------
 
 
-def distances(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+def distances(match: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """Table 5's four of two sounds (samples,) at 44.1 kHz; lower is nearer.
 
-    Mean absolute differences: of log magnitudes at one resolution (`stft`), averaged over five
-    (`mstft`), of the log-mel spectrogram (`mel`), of 40 cepstral coefficients (`mfccd`).
+    As its released code has them, at 32 kHz: `stft` and `mel` (128 bands of it) are `_apart` at one
+    resolution, `mstft` is the mean of three; `mfccd` is a quarter of the mean absolute difference
+    of 39 cepstral coefficients, without the first, which is the level. (There a batch has one norm;
+    here each sound has its own.)
     """
-    a, b = (torch.from_numpy(np.array(x, np.float32)) for x in (one, other))
-    each = {size: float((_log_stft(a, size) - _log_stft(b, size)).abs().mean())
-            for size in (2048, 1024, 512, 256, 128)}  # fmt: skip
-    mels = presets.log_mel(one), presets.log_mel(other)
-    mfcc = [_cosines(40, 128) @ mel for mel in mels]
+    both = [torch.from_numpy(audio.resample(x, synth.RATE, HEARD_AT)) for x in (match, target)]
+    magnitudes = {one: [_magnitude(x, *one) for x in both] for one in (ONE, *SEVERAL)}
+    mels = [_bands() @ x for x in magnitudes[ONE]]
+    cepstra = [_cepstrum(x) for x in both]
     return {
-        "stft": each[2048],
-        "mstft": float(np.mean(list(each.values()))),
-        "mel": float((mels[0] - mels[1]).abs().mean()),
-        "mfccd": float((mfcc[0] - mfcc[1]).abs().mean()),
+        "stft": _apart(*magnitudes[ONE]),
+        "mstft": float(np.mean([_apart(*magnitudes[one]) for one in SEVERAL])),
+        "mel": _apart(*mels),
+        "mfccd": 0.25 * float((cepstra[0] - cepstra[1]).abs().mean()),
     }
 
 
-def _log_stft(x: torch.Tensor, size: int) -> torch.Tensor:
-    return torch.log(spectrum(x, size).abs() + 1e-3)
+HEARD_AT = 32_000  # Hz
+ONE = (1024, 256, 1024)  # transform, hop, window
+SEVERAL = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 
 
+def _magnitude(x: torch.Tensor, size: int, hop: int, window: int) -> torch.Tensor:
+    spectrum = torch.stft(x, size, hop, window, torch.hann_window(window), return_complex=True)
+    return spectrum.abs().square().clamp_min(1e-8).sqrt()
+
+
+def _apart(match: torch.Tensor, target: torch.Tensor) -> float:
+    """||T - M|| / ||T||, plus the mean absolute difference of the logarithms."""
+    share = torch.linalg.norm(target - match) / torch.linalg.norm(target)
+    return float(share + (target.log() - match.log()).abs().mean())
+
+
+@functools.cache
+def _bands() -> torch.Tensor:
+    """(128, 513) mel bands of a magnitude, Slaney's."""
+    from torchaudio.functional import melscale_fbanks
+
+    return melscale_fbanks(513, 0, HEARD_AT / 2, 128, HEARD_AT, "slaney", "slaney").T
+
+
+@functools.cache
+def _bands_of_power() -> torch.Tensor:
+    """(128, 513) mel bands of a power, Kaldi's."""
+    from torchaudio.compliance.kaldi import get_mel_banks
+
+    bands, _ = get_mel_banks(128, 1024, float(HEARD_AT), 0.0, HEARD_AT / 2, 100.0, -500.0, 1.0)
+    return F.pad(bands, (0, 1))
+
+
+def _cepstrum(x: torch.Tensor) -> torch.Tensor:
+    """(39, frames) of a sound whose highs are raised: coefficients of its mel bands in dB."""
+    window = torch.hann_window(1024, periodic=False)
+    raised = x[1:] - 0.97 * x[:-1]
+    power = torch.stft(raised, 1024, 512, window=window, return_complex=True).abs().square()
+    return _cosines(40, 128)[1:] @ (10 * (_bands_of_power() @ power).clamp_min(1e-8).log10())
+
+
+@functools.cache
 def _cosines(many: int, bands: int) -> torch.Tensor:
     """(many, bands) orthonormal DCT-II."""
     from torchaudio.functional import create_dct
@@ -455,17 +494,23 @@ def parameters_right(said: np.ndarray, rows: np.ndarray, space: Space = SPACE) -
 
 
 def compared(
-    heard: np.ndarray, said: dict[str, list[np.ndarray]], rows: np.ndarray | None = None
+    heard: np.ndarray,
+    said: dict[str, list[np.ndarray]],
+    deviation: np.ndarray,
+    rows: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """A row a method, training and target: distances of its match; of known `rows` parameters, too.
 
     heard: (n, samples) targets; said: method -> of each of its trainings presets, (n, parameters).
+    deviation: (128,) of the training presets' embeddings, in which `l1`, the embedding's error, is.
     """
     found = []
     for name, of_it in said.items():
         for seed, answers in enumerate(of_it):
             for i, sound in enumerate(play_all(answers)):
                 row = {"method": name, "seed": seed, "target": i} | distances(sound, heard[i])
+                error = presets.embedding(sound) - presets.embedding(heard[i])
+                row["l1"] = float(np.abs(error / deviation).mean())
                 if rows is not None:
                     row |= parameters_right(answers[i : i + 1], rows[i : i + 1])
                 found.append(row)
@@ -481,7 +526,8 @@ def by_seed(each: pd.DataFrame, method: str, column: str = "mstft") -> np.ndarra
 def table(profile: Profile, each: pd.DataFrame) -> pd.DataFrame:
     """A row a domain and method: Tables 5 and 6, and the 95 % interval of `mstft`.
 
-    (`mel` and `mfccd` are near what the training and the search go by: the mean of log-mel.)
+    (`mel` and `mfccd` are near what the training and the search go by, the mean of log-mel; `l1` is
+    just that.)
     """
     rows = []
     for (domain, name), part in each.groupby(["domain", "method"], sort=False):

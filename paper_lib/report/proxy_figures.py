@@ -8,11 +8,24 @@ import seaborn as sns
 
 
 def ranking(table: pd.DataFrame) -> plt.Figure:
-    """Mean scores as a heat map. table: a row a representation, a column an attribute."""
-    figure, axis = plt.subplots(figsize=(11, 1.6 + 0.5 * len(table)), constrained_layout=True)
+    """Mean scores and their deviations as a heat map, as the proxy paper's Figure 2.
+
+    table: representation, theirs (is the row the paper's?), `mean ...` and `sd ...` of each
+    attribute.
+    """
+    scores = table.filter(regex="^mean ").rename(columns=lambda name: name[5:])
+    spread = table.filter(regex="^sd ").to_numpy()
+    words = [[f"{m:.2f}\n±{s:.2f}" for m, s in zip(*row, strict=True)]
+             for row in zip(scores.to_numpy(), spread, strict=True)]  # fmt: skip
+    scores.index = [
+        f"{name} (paper)" if theirs else name
+        for name, theirs in zip(table.representation, table.theirs, strict=True)
+    ]
+    figure, axis = plt.subplots(figsize=(12, 1.6 + 0.55 * len(table)), constrained_layout=True)
     looks = {"vmin": 0, "vmax": 1, "cmap": "cividis", "linewidths": 0.5}
-    bar, numbers = {"label": "rank correlation"}, {"annot": True, "annot_kws": {"size": 10}}
-    sns.heatmap(table, fmt=".2f", cbar_kws=bar, ax=axis, **looks, **numbers)
+    bar, numbers = {"label": "rank correlation"}, {"annot": words, "annot_kws": {"size": 9}}
+    sns.heatmap(scores, fmt="", cbar_kws=bar, ax=axis, **looks, **numbers)
+    axis.axhline((~table.theirs).sum(), color="white", lw=4)
     axis.set(xlabel="", ylabel="")
     axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=40, ha="right")
     return figure
