@@ -115,8 +115,8 @@ def matching(table: pd.DataFrame) -> plt.Figure:
                      color=["#0072B2" if yes else "#D55E00" for yes in networks])  # fmt: skip
         axis.set_yticks(places, part.method)
         axis.set(title=titles[domain], xlabel="mSTFT distance, lower is nearer (95 %)")
-        axis.set_xscale("log")  # (a guess is five times as far as the others)
-        axis.set_xticks([0.5, 1, 2], ["0.5", "1", "2"])
+        axis.set_xscale("log")  # (a guess is three times as far as the others)
+        axis.set_xticks([1.5, 2, 3, 4, 6], ["1.5", "2", "3", "4", "6"])
         axis.minorticks_off()
     return figure
 
