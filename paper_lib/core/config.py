@@ -201,15 +201,15 @@ class Proxies:
     ranking_presets: Positive = 10  # of each sound attribute
     ranking_steps: Annotated[int, Field(ge=3)] = 20  # in which its parameter is turned up
     ranking_models: str = ""  # more encoders: of encodec, dac, clap, ast (the hub), and NAME.pt2
-    proxy_presets: Annotated[int, Field(ge=100)] = 3000  # drawn, that are heard
+    proxy_presets: Annotated[int, Field(ge=100)] = 6000  # drawn, that are heard
     proxy_by_hand: Count = 1200  # made by hand, at most (0: all)
     proxy_size: Literal["small", "paper"] = "small"  # of the preset encoders
-    proxy_epochs: Positive = 40  # of each
+    proxy_epochs: Positive = 20  # of each
     proxy_seeds: Positive = 3  # trainings of each
     tuning_trials: Positive = 24  # of each encoder whose settings are searched for
-    tuning_epochs: Positive = 10  # of a trial
-    matching_epochs: Positive = 15  # of each estimator, and of the proxy on presets made by hand
-    matching_seeds: Positive = 1  # trainings of each estimator
+    tuning_epochs: Positive = 5  # of a trial
+    matching_epochs: Positive = 9  # of each estimator, and of the proxy on presets made by hand
+    matching_seeds: Positive = 3  # trainings of each estimator
     search_targets: Positive = 8  # sounds of each domain for which amsynth itself is searched
     search_sounds: Positive = 200  # that a search plays
     order_recordings: Positive = 5  # test recordings heard behind two effects in both orders
