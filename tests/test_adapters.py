@@ -309,6 +309,15 @@ def test_replay_hears_dry_training_clips_and_nothing_else(small):
     assert not any(torch.equal(one, other) for one in wanted["test"] for other in heard)
 
 
+def test_a_trial_on_few_recordings_hears_all_of_these_as_many_steps(small):
+    _, data, _ = small
+    few = forgetting.lesson(data, forgetting.Trial("few", recordings=3), None)
+    every = data.rows("train")
+    of = data.index.recording.to_numpy()
+    assert len(few.train) == len(every) and len(set(of[few.train])) == 3
+    assert set(few.train) == set(every[np.isin(of[every], of[few.train])])
+
+
 def test_the_guide_s_numbers_of_examples_are_judged_by_what_was_enough():
     most = {"bit crusher": 100, "cocked wah": 10}
     needs = {"a vector": dict.fromkeys(most, 30), "LoRA": most,

@@ -1,5 +1,6 @@
 """Presets as rows, encoders counted against a published table, scores with known values."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -112,13 +113,17 @@ def test_presets_whose_playing_is_killed_are_played_to_the_same_bytes(
     def shards() -> list[Path]:
         return list((tmp_path / "killed").rglob("*.npz"))
 
-    environment = os.environ | {"PAPER_DATA": str(tmp_path / "killed")}
+    environment = os.environ | {"PAPER_DATA": str(tmp_path / "killed"), "PAPER_WORKERS": "1"}
+    environment.pop("TQDM_DISABLE", None)
     running = subprocess.Popen(command, env=environment, start_new_session=True)
-    while not shards() and running.poll() is None:
-        time.sleep(0.01)
-    assert running.poll() is None, "it was to be killed while it plays"
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    try:
+        while not shards() and running.poll() is None:
+            time.sleep(0.01)
+        assert running.poll() is None, "it was to be killed while it plays"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
     kept = shards()
     assert not (tmp_path / "killed" / "tiny" / "presets").exists()
     resumed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -193,6 +198,19 @@ def test_the_wasserstein_distance_has_its_known_values():
     cloud = np.random.default_rng(0).normal(size=(50, 3))
     assert encoders.wasserstein(cloud, cloud[::-1]) == 0
     assert encoders.wasserstein(cloud, cloud + np.array([3, 0, 4])) == pytest.approx(5)
+
+
+def test_clouds_are_as_far_apart_as_they_were_moved_and_shapes_are_not():
+    rng = np.random.default_rng(0)
+    half, other = (rng.normal(size=(40, 5)) for _ in range(2))
+    first = {"drawn": half, "by hand": half + 9.0}
+    second = {"drawn": other, "by hand": half + 2.0}
+    found = encoders.clouds_apart(first, second).set_index(["from", "to"])
+    assert found.wasserstein["drawn", "by hand"] == pytest.approx(2 * 5**0.5)
+    assert found.wasserstein["by hand", "by hand"] == pytest.approx(7 * 5**0.5)
+    near = np.linalg.norm(other[:, None] - half[None], axis=2).min(1)
+    assert found.nearest["drawn", "drawn"] == pytest.approx(np.median(near))
+    assert np.allclose(encoders.shape(half + rng.normal(size=(40, 1))), encoders.shape(half))
 
 
 def made_up(many: int, seed: int) -> Presets:

@@ -207,7 +207,10 @@ def test_the_ledger_turns_with_what_is_measured():
              "L3AC + mel128": 0.04}  # fmt: skip
     each = pd.concat([scored(one=more).assign(representation=name) for name, more in names.items()])
     table = ranking.table(ranking.best_reduction(each), 50, 0)
-    means = each.groupby(["representation", "reduction"]).score.mean().reset_index()
+    averages = ranking.averages_over_frames(each, 50, 0)
+    assert averages.more.tolist() == pytest.approx([0.01] * 6) and "mSTFT avg time" in set(
+        averages.other
+    )
     pairs = [
         ("L3AC", "mel128"),
         ("L3AC", "mfcc40"),
@@ -219,15 +222,28 @@ def test_the_ledger_turns_with_what_is_measured():
     ]
     apart = ranking.apart(ranking.best_reduction(each), pairs, 50, 0)
     assert apart.more.tolist() == pytest.approx([0.03, 0.02, 0.01, 0.01, 0.01, 0.01, 0.04])
-    by_pairs = ["proxy_codecs", "proxy_order", "proxy_hybrid"]
+    by_pairs = ["proxy_codecs", "proxy_order", "proxy_hybrid", "proxy_average"]
+    pitch = ranking.apart(ranking.best_reduction(each), [("mel128", "L3AC")], 50, 0, "pitch coarse")
+    assert pitch.more[0] == pytest.approx(-0.03)
+    at_pitch = pd.concat([pitch.assign(one=name) for name in ("mel128", "mfcc40", "mSTFT")])
 
-    def verdicts(apart: pd.DataFrame) -> pd.Series:
-        measured = proxy_paper.Ranked(table, means, apart, apart)
+    def verdicts(**ends: float) -> pd.Series:
+        measured = proxy_paper.Ranked(
+            table, apart.assign(**ends), apart.assign(**ends), at_pitch, averages.assign(**ends)
+        )
         return proxy_paper.ledger(measured).set_index("id").verdict
 
-    assert set(verdicts(apart)[[*by_pairs, "proxy_average"]]) == {"reproduced"}
-    assert set(verdicts(apart.assign(lo=-0.1))[by_pairs]) == {"undecided"}
-    assert set(verdicts(apart.assign(lo=-0.2, hi=-0.1))[by_pairs]) == {"differs"}
+    assert set(verdicts()[by_pairs]) == {"reproduced"}
+    assert verdicts()["proxy_pitch_learned"] == "differs"
+    assert set(verdicts(lo=-0.1)[by_pairs]) == {"undecided"}
+    assert set(verdicts(lo=-0.2, hi=-0.1)[by_pairs]) == {"differs"}
+
+
+def test_our_rows_stand_best_first_above_the_papers_sixteen():
+    table = ranking.table(ranking.best_reduction(scored(mel128=-0.1, L3AC=0.0)), 50, 0)
+    both = ranking.beside_the_paper(table)
+    assert both.representation.tolist()[:3] == ["L3AC", "mel128", "mn20"] and len(both) == 18
+    assert both.theirs.tolist() == [False] * 2 + [True] * 16 and not both.isna().any().any()
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ WHERE_LOST = (
     replace(TOO_HIGH, name="ten times the rate, prior 10", prior=10.0),
     replace(TOO_HIGH, name="ten times the rate, replay 10", rebuild=10.0, replay=True),
 )
-# the guide's five common pitfalls, on purpose (the fourth, forgetting, is the recipe itself)
+# the guide's five common pitfalls, on purpose (the fourth, forgetting, is the first's, too)
 PITFALLS = (
     TOO_HIGH,
     Trial("too long", epochs=2.0, recordings=12),

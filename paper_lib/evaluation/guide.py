@@ -231,9 +231,7 @@ def _rate(g: Guide, m: Measured) -> Finding:
 @claim("guide_long", "pitfalls", "too long: stop earlier, use validation", "notebook 14, section 5")
 def _long(g: Guide, m: Measured) -> Finding:
     less = m.trials.more("stopped earlier", "too long")
-    return by(
-        less
-    ), f"of few recordings, average precision after a sixth of the steps: {told(less)}"
+    return by(less), f"of few recordings, average precision after far fewer steps: {told(less)}"
 
 
 @claim("guide_diverse", "pitfalls", "homogeneous data: fits patterns", "notebook 14, section 5")

@@ -339,16 +339,31 @@ def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def apart(
-    each: pd.DataFrame, pairs: list[tuple[str, str]], resamples: int, seed: int
+    each: pd.DataFrame,
+    pairs: list[tuple[str, str]],
+    resamples: int,
+    seed: int,
+    attribute: str = "mean",
 ) -> pd.DataFrame:
-    """`difference` of the mean over attributes, of pairs: one, other, more, lo, hi."""
+    """`difference` at one attribute, or of their mean, of pairs: one, other, more, lo, hi."""
     rows = []
     for one, other in pairs:
-        mean = difference(each, one, other, resamples, seed).set_index("attribute").loc["mean"]
-        rows.append(
-            {"one": one, "other": other, "more": mean.difference, "lo": mean.lo, "hi": mean.hi}
-        )
+        gap = difference(each, one, other, resamples, seed).set_index("attribute").loc[attribute]
+        row = {"one": one, "other": other, "more": gap.difference, "lo": gap.lo, "hi": gap.hi}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def averages_over_frames(each: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """By how much the average over time ranks better than all frames side by side, paired.
+
+    A row a representation that has frames: one (`... nop`), other (`... avg time`), more, lo, hi.
+    """
+    means = each.groupby(["representation", "reduction"]).score.mean().unstack()
+    framed = means.index[means["avg time"] != means["nop"]]  # (else a single frame)
+    named = each.assign(representation=each.representation + " " + each.reduction)
+    pairs = [(f"{name} nop", f"{name} avg time") for name in framed]
+    return apart(named, pairs, resamples, seed)
 
 
 def difference(each: pd.DataFrame, one: str, other: str, resamples: int, seed: int) -> pd.DataFrame:
