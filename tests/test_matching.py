@@ -213,14 +213,14 @@ def test_the_ledger_of_matching_tells_right_from_wrong():
         proxy_paper.Matched(table, gains, apart)).set_index("id").verdict  # fmt: skip
     verdict = ask(gains)
     wrong = set(verdict.index[verdict == "differs"])
-    assert wrong == {"proxy_matching_guitar"} and len(verdict) == 5
-    assert verdict["proxy_matching_amsynth"] == "reproduced"
+    assert wrong == {f"proxy_matching_guitar_{name}" for name in ("mix", "switch")}
+    assert verdict["proxy_matching_amsynth_mix"] == "reproduced" and len(verdict) == 7
     blurred = ask(gains, apart.assign(lo=-1.0, hi=1.0))
     for name in ("numbers", "choices"):
         assert verdict[f"proxy_matching_{name}"] == "reproduced"
         assert blurred[f"proxy_matching_{name}"] == "undecided"
     undecided = ask(gains.assign(lo=-1.0, hi=1.0))
-    assert undecided["proxy_matching_amsynth"] == "undecided"
+    assert undecided["proxy_matching_amsynth_switch"] == "undecided"
 
 
 # --- searches -------------------------------------------------------------------------------------
