@@ -99,9 +99,6 @@ def test_a_part_that_is_played_alone_is_the_same_as_in_a_longer_one(amsynth):
     assert len(presets.play_rows(np.concatenate([silent, whole["presets"][:1]]))["presets"]) == 1
 
 
-# --- encoders -------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_presets_whose_playing_is_killed_are_played_to_the_same_bytes(
     amsynth, tmp_path, monkeypatch
@@ -133,6 +130,9 @@ def test_presets_whose_playing_is_killed_are_played_to_the_same_bytes(
     folders = [tmp_path / name / "tiny" / "presets" for name in ("killed", "whole")]
     both = [{file.name: file.read_bytes() for file in folder.glob("*.npy")} for folder in folders]
     assert both[0] == both[1] and len(both[0]) == 8
+
+
+# --- encoders -------------------------------------------------------------------------------------
 
 
 def test_at_the_papers_sizes_the_weights_are_those_of_its_table_2():

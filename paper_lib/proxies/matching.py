@@ -504,12 +504,12 @@ def compared(
     heard: (n, samples) targets; said: method -> of each of its trainings presets, (n, parameters).
     deviation: (128,) of the training presets' embeddings, in which `l1`, the embedding's error, is.
     """
-    found = []
+    found, wanted = [], [presets.embedding(sound) for sound in heard]
     for name, of_it in said.items():
         for seed, answers in enumerate(of_it):
             for i, sound in enumerate(play_all(answers)):
                 row = {"method": name, "seed": seed, "target": i} | distances(sound, heard[i])
-                error = presets.embedding(sound) - presets.embedding(heard[i])
+                error = presets.embedding(sound) - wanted[i]
                 row["l1"] = float(np.abs(error / deviation).mean())
                 if rows is not None:
                     row |= parameters_right(answers[i : i + 1], rows[i : i + 1])
